@@ -1,0 +1,130 @@
+"""Rows refuse nonsense, a missed bar says FAIL, and every view shows the same cells."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from eval import report
+
+CONTEXT = report.Context("stand-in", "none", "tiny", 1234, "cpu", "abc123", "python -m eval.benchmark")
+
+
+def row(**changes):
+    fields = {"id": "vision.student.r2_mean.test", "value": 0.9512, "unit": "R²", "n": 400, "seeds": 3, "bar": 0.95}
+    return report.Row(**{**fields, **changes}, context=CONTEXT)
+
+
+def full():
+    missed = row(id="vision.student.r2_p10.test", value=0.5, bar=0.85, ci_low=0.4, ci_high=0.6)
+    empty = row(id="speed.teacher_float32.p50", value=None, bar=None, n=None, seeds=None, note="torch is not installed")
+    return report.Report((row(), missed, empty), {"jax": "0"})
+
+
+def test_json_round_trip_is_equal(tmp_path):
+    report.write(tmp_path / "report.json", full())
+    assert report.read(tmp_path / "report.json") == full()
+
+
+def test_record_carries_every_field_of_the_design(tmp_path):
+    wanted = "id value unit n seeds ci_low ci_high bar stretch pass teacher environment preset active_parameters device"
+    assert {*wanted.split(), "commit", "command"} <= row().record().keys()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["value", "ci_low", "bar"])
+def test_not_a_number_is_refused(name, bad):
+    with pytest.raises(report.ReportError, match=name):
+        row(**{name: bad})
+
+
+def test_nan_in_a_file_is_refused(tmp_path):
+    report.write(tmp_path / "report.json", full())
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text().replace("0.9512", "NaN"))
+    with pytest.raises(report.ReportError, match="NaN"):
+        report.read(path)
+
+
+def test_an_edited_verdict_is_refused(tmp_path):
+    path = tmp_path / "report.json"
+    report.write(path, full())
+    document = json.loads(path.read_text())
+    document["rows"][1]["pass"] = True
+    path.write_text(json.dumps(document))
+    with pytest.raises(report.ReportError, match="r2_p10"):
+        report.read(path)
+
+
+def test_a_foreign_schema_names_the_command(tmp_path):
+    (tmp_path / "report.json").write_text('{"schema_version": 99, "rows": []}')
+    with pytest.raises(report.ReportError, match=r"eval\.benchmark"):
+        report.read(tmp_path / "report.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "verdict"),
+    [(0.95, "higher", "PASS"), (0.94, "higher", "FAIL"), (0.96, "lower", "FAIL"), (0.9, "lower", "PASS")],
+)
+def test_bars(value, better, verdict):
+    assert row(value=value, better=better).verdict == verdict
+
+
+def test_no_bar_no_verdict_and_a_bar_without_a_value_is_missed():
+    assert row(bar=None).verdict == ""
+    assert row(value=None, note="not measured").verdict == "FAIL"
+
+
+def test_reaching_the_stretch_value_is_starred():
+    assert row(stretch=0.951).verdict == "PASS*"
+    assert row(stretch=0.99).verdict == "PASS"
+
+
+def test_failures_are_listed():
+    assert full().failures == ("vision.student.r2_p10.test",)
+
+
+def test_an_empty_cell_needs_a_reason():
+    with pytest.raises(report.ReportError, match="why"):
+        row(value=None, bar=None)
+
+
+@pytest.mark.parametrize("name", ["r2", "vision.r2", "Vision.student.r2", "vision.student.r2 mean"])
+def test_bad_ids_are_refused(name):
+    with pytest.raises(report.ReportError, match="row id"):
+        row(id=name)
+
+
+def test_ids_are_unique():
+    with pytest.raises(report.ReportError, match="given twice"):
+        report.Report((row(), row()), {})
+
+
+def test_unknown_provenance_is_refused():
+    with pytest.raises(report.ReportError, match="stand-in"):
+        dataclasses.replace(CONTEXT, teacher="mock")
+
+
+def test_views_show_the_same_cells():
+    console = Console(width=400, file=io.StringIO())
+    console.print(report.table(full()))
+    printed, readme = console.file.getvalue(), report.markdown(full())
+    for line in full().rows:
+        for cell in filter(None, report.cells(line)):
+            assert cell in printed
+            assert cell in readme
+    assert "FAIL" in readme
+
+
+def test_markdown_leaves_empty_cells_empty():
+    line = next(line for line in report.markdown(full()).splitlines() if "speed.teacher" in line)
+    assert [cell.strip() for cell in line.split("|")[2:3]] == [""]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (0.95123, "0.9512"), (12.0, "12"), (48_500_000, "48,500,000"), (1234.56, "1,234.6")]
+)
+def test_numbers(value, text):
+    assert report.number(value) == text
