@@ -1,0 +1,245 @@
+"""A robot body (or the ARC grid) to a policy: statistics, modalities and how its numbers and images are transformed.
+
+The file is GR00T's own metadata.json with a `transform` entry beside each tag's statistics.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from bridge import normalisation
+
+STATISTICS = ("max", "min", "mean", "std", "q01", "q99")
+STYLES = ("plain", "bracketed")
+GROUPS = ("state", "action")
+PROJECTORS = {"new_embodiment": 31, "oxe_droid": 17, "agibot_genie1": 26, "gr1": 24, "so100": 2, "unitree_g1": 3}
+PROJECTOR_SLOTS = 32
+
+
+class EmbodimentError(ValueError):
+    """An embodiment or its metadata file that cannot be used; the message says what came and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """How observations become model inputs.
+
+    video_keys: camera names in the order in which they are shown; crop: share of each side kept (None: all);
+    resize: side in pixels after the crop (None: the image is tiled as it is); max_tiles: most tiles per image;
+    normalisation: mode per "state.KEY" or "action.KEY"; projector_id: row of the head's per-embodiment tables;
+    horizon: actions per chunk; instruction_style: "plain" or "bracketed" (['text'], as official robot runs render it).
+    """
+
+    video_keys: tuple[str, ...]
+    crop: float | None
+    resize: int | None
+    max_tiles: int
+    normalisation: Mapping[str, str]
+    projector_id: int
+    horizon: int
+    instruction_style: str
+
+    def __post_init__(self) -> None:
+        if unknown := {k: m for k, m in self.normalisation.items() if m not in normalisation.MODES}:
+            raise EmbodimentError(f"normalisation must be one of {', '.join(normalisation.MODES)}, got {unknown}")
+        if self.instruction_style not in STYLES:
+            raise EmbodimentError(f"instruction_style must be one of {STYLES}, got {self.instruction_style!r}")
+        if not 0 <= self.projector_id < PROJECTOR_SLOTS:
+            raise EmbodimentError(f"projector_id must be in 0..{PROJECTOR_SLOTS - 1}, got {self.projector_id}")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise EmbodimentError(f"crop must be in (0, 1] or null, got {self.crop}")
+        if self.max_tiles < 1 or self.horizon < 1 or (self.resize is not None and self.resize < 1):
+            raise EmbodimentError("max_tiles, horizon and resize must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embodiment:
+    """tag; statistics {"state"|"action": {key: {statistic: float64 [d]}}}; modalities as in GR00T's file; transform."""
+
+    tag: str
+    statistics: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+    modalities: Mapping[str, Mapping[str, Mapping[str, object]]]
+    transform: Transform
+
+    def __post_init__(self) -> None:
+        for group in GROUPS:
+            for key, values in self.statistics.get(group, {}).items():
+                if missing := [name for name in STATISTICS if name not in values]:
+                    raise EmbodimentError(
+                        f"{self.tag}: {group}.{key} lacks {missing}; all of {STATISTICS} are required"
+                    )
+                if len({values[name].shape for name in STATISTICS}) != 1:
+                    raise EmbodimentError(f"{self.tag}: the statistics of {group}.{key} differ in length")
+
+    def dimensions(self, group: str) -> dict[str, int]:
+        """Width of every key of "state" or "action", in order."""
+        return {key: len(values["mean"]) for key, values in self.statistics.get(group, {}).items()}
+
+    def mode(self, group: str, key: str) -> str:
+        """Normalisation mode of one key; a key that the transform does not name is passed as it is."""
+        return self.transform.normalisation.get(f"{group}.{key}", "none")
+
+
+def arc(max_tiles: int = 12) -> Embodiment:
+    """ARC-AGI: one camera, a blank state of 16 zeros, an action whose first two values are output size / 30."""
+    modes = {"state.blank": "none", "action.size": "none"}
+    transform = Transform(("grid",), None, None, max_tiles, modes, 31, 16, "plain")
+    size = (np.arange(1, 31, dtype=np.float32) / 30).repeat(2).reshape(30, 2)
+    return from_data(
+        "arc",
+        state={"blank": np.zeros((2, 16), np.float32)},
+        action={"size": size},
+        video={"grid": {"resolution": [900, 900], "channels": 3, "fps": 1.0}},
+        transform=transform,
+    )
+
+
+def from_data(
+    tag: str,
+    *,
+    state: Mapping[str, np.ndarray],
+    action: Mapping[str, np.ndarray],
+    video: Mapping[str, Mapping[str, object]],
+    transform: Transform,
+) -> Embodiment:
+    """Embodiment with statistics measured over rows [n, d] of every key, in float32 as GR00T computes them."""
+    arrays = {"state": state, "action": action}
+    statistics = {g: {key: _measure(f"{g}.{key}", rows) for key, rows in arrays[g].items()} for g in GROUPS}
+    modalities: dict[str, dict] = {"video": {key: dict(value) for key, value in video.items()}}
+    for group in GROUPS:
+        modalities[group] = {key: _modality(values) for key, values in statistics[group].items()}
+    return Embodiment(tag, statistics, modalities, transform)
+
+
+def _modality(values: Mapping[str, np.ndarray]) -> dict[str, object]:
+    return {"absolute": True, "rotation_type": None, "shape": [len(values["mean"])], "continuous": True}
+
+
+def _measure(name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+    rows = np.asarray(rows, np.float32)
+    if rows.ndim != 2 or not len(rows) or not np.isfinite(rows).all():
+        raise EmbodimentError(f"{name} must be finite rows [n, d] with n >= 1, got shape {list(rows.shape)}")
+    values = {
+        "max": rows.max(0),
+        "min": rows.min(0),
+        "mean": rows.mean(0),
+        "std": rows.std(0),
+        "q01": np.quantile(rows, 0.01, axis=0),
+        "q99": np.quantile(rows, 0.99, axis=0),
+    }
+    return {key: np.asarray(value, np.float32).astype(np.float64) for key, value in values.items()}
+
+
+def normalise(embodiment: Embodiment, values: Mapping[str, np.ndarray], *, group: str = "state") -> np.ndarray:
+    """Normalised values of every key, joined along the last axis in the embodiment's order: [..., d].
+
+    values: {key: [..., d_key]} in physical units, in any float type; the arithmetic is done in that type.
+    Formulas and degenerate dimensions (max = min, std = 0) as in GR00T N1.5.
+    """
+    _check_keys(embodiment, group, values)
+    parts = []
+    for key, width in embodiment.dimensions(group).items():
+        value = np.asarray(values[key])
+        if value.shape[-1:] != (width,):
+            raise EmbodimentError(
+                f"{embodiment.tag}: {group}.{key} must end in {width} values, got {list(value.shape)}"
+            )
+        parts.append(normalisation.forward(value, embodiment.statistics[group][key], embodiment.mode(group, key)))
+    return np.concatenate(parts, axis=-1)
+
+
+def denormalise(embodiment: Embodiment, values: np.ndarray, *, group: str = "action") -> dict[str, np.ndarray]:
+    """Physical values {key: [..., d_key]} of a normalised array [..., >= d]; padding beyond the last key is dropped."""
+    total = sum(embodiment.dimensions(group).values())
+    if values.shape[-1] < total:
+        raise EmbodimentError(f"{embodiment.tag}: {group} needs {total} values, got {list(values.shape)}")
+    result, start = {}, 0
+    for key, width in embodiment.dimensions(group).items():
+        part = values[..., start : start + width]
+        result[key] = normalisation.inverse(part, embodiment.statistics[group][key], embodiment.mode(group, key))
+        start += width
+    return result
+
+
+def _check_keys(embodiment: Embodiment, group: str, values: Mapping[str, np.ndarray]) -> None:
+    known = embodiment.dimensions(group)
+    if set(values) != set(known):
+        raise EmbodimentError(f"{embodiment.tag}: {group} has keys {sorted(known)}, got {sorted(values)}")
+
+
+def save(path: pathlib.Path | str, embodiment: Embodiment) -> None:
+    """Write (or replace) this tag's entry of a metadata.json; other tags in the file are kept."""
+    path = pathlib.Path(path)
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    statistics = {
+        group: {key: {name: [float(v) for v in values[name]] for name in STATISTICS} for key, values in keys.items()}
+        for group, keys in embodiment.statistics.items()
+    }
+    transform = dataclasses.asdict(embodiment.transform)
+    entries[embodiment.tag] = {
+        "statistics": statistics,
+        "modalities": embodiment.modalities,
+        "embodiment_tag": embodiment.tag,
+        "transform": transform,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(entries, indent=1))
+
+
+def load(path: pathlib.Path | str, tag: str | None = None) -> Embodiment:
+    """Read one tag of a metadata.json, or of the `experiment_cfg/metadata.json` of a checkpoint folder."""
+    path = _find(pathlib.Path(path))
+    try:
+        entries = json.loads(path.read_text())
+    except ValueError as error:
+        raise EmbodimentError(f"{path} is not JSON ({error}): write it with bridge.embodiment.save") from error
+    tag = _choose(path, entries, tag)
+    entry = entries[tag]
+    if missing := [name for name in ("statistics", "modalities") if name not in entry]:
+        raise EmbodimentError(f"{path}: {tag} lacks {missing}; GR00T's metadata has statistics and modalities")
+    statistics = {
+        group: {
+            key: {name: np.asarray(value, np.float64) for name, value in values.items()}
+            for key, values in entry["statistics"].get(group, {}).items()
+        }
+        for group in GROUPS
+    }
+    return Embodiment(tag, statistics, entry["modalities"], _transform(path, tag, entry))
+
+
+def _find(path: pathlib.Path) -> pathlib.Path:
+    candidates = [path / "experiment_cfg" / "metadata.json", path / "metadata.json"] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"no embodiment metadata at {' or '.join(map(str, candidates))}: give a metadata.json (--metadata), "
+        "or write one with bridge.embodiment.save"
+    )
+
+
+def _choose(path: pathlib.Path, entries: Mapping[str, object], tag: str | None) -> str:
+    if tag is None and len(entries) == 1:
+        return next(iter(entries))
+    if tag not in entries:
+        raise EmbodimentError(
+            f"{path} holds no embodiment {tag!r}; it holds {sorted(entries)}: choose one of them (--embodiment), "
+            "or add yours with bridge.embodiment.save"
+        )
+    return tag
+
+
+def _transform(path: pathlib.Path, tag: str, entry: Mapping[str, dict]) -> Transform:
+    """The entry's own transform, or what official fine-tunes use where the file has none."""
+    if "transform" in entry:
+        fields = dict(entry["transform"])
+        names = {field.name for field in dataclasses.fields(Transform)}
+        if set(fields) != names:
+            raise EmbodimentError(f"{path}: {tag}'s transform must have exactly {sorted(names)}, got {sorted(fields)}")
+        return Transform(**{**fields, "video_keys": tuple(fields["video_keys"])})
+    keys = {f"{group}.{key}": "min_max" for group in GROUPS for key in entry["statistics"].get(group, {})}
+    videos = tuple(entry["modalities"].get("video", {}))
+    return Transform(videos, 0.95, 224, 12, keys, PROJECTORS.get(tag, PROJECTORS["new_embodiment"]), 16, "bracketed")

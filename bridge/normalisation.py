@@ -1,0 +1,39 @@
+"""GR00T's four normalisation modes and their inverses, in the order of operations of the official code."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+MODES = ("min_max", "q99", "mean_std", "binary", "none")
+BOUNDS = {"min_max": ("min", "max"), "q99": ("q01", "q99")}
+
+
+def forward(x: np.ndarray, statistics: Mapping[str, np.ndarray], mode: str) -> np.ndarray:
+    """Normalised x [..., d], in x's float type. Degenerate dimensions: 0 for min_max, the raw value otherwise.
+
+    min_max is not clipped; q99 is clipped to [-1, 1]; binary gives 0 or 1.
+    """
+    if mode == "none":
+        return x
+    if mode == "binary":
+        return (x > 0.5).astype(x.dtype)
+    if mode == "mean_std":
+        mean, std = statistics["mean"].astype(x.dtype), statistics["std"].astype(x.dtype)
+        return np.where(std != 0, (x - mean) / np.where(std != 0, std, 1), x).astype(x.dtype)
+    low, high = (statistics[name].astype(x.dtype) for name in BOUNDS[mode])
+    scaled = 2 * ((x - low) / np.where(low != high, high - low, 1).astype(x.dtype)) - 1
+    if mode == "min_max":
+        return np.where(low != high, scaled, np.zeros_like(x))
+    return np.clip(np.where(low != high, scaled, x), -1, 1)
+
+
+def inverse(x: np.ndarray, statistics: Mapping[str, np.ndarray], mode: str) -> np.ndarray:
+    """Physical value of a normalised x [..., d], in x's float type."""
+    if mode == "none":
+        return x
+    if mode == "binary":
+        return (x > 0.5).astype(x.dtype)
+    if mode == "mean_std":
+        return x * statistics["std"].astype(x.dtype) + statistics["mean"].astype(x.dtype)
+    low, high = (statistics[name].astype(x.dtype) for name in BOUNDS[mode])
+    return (x + 1) / 2 * (high - low) + low
