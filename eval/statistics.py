@@ -43,7 +43,7 @@ def interval(samples: np.ndarray, *, level: float = 0.95) -> tuple[float, float]
 
 
 def estimate(metric: Metric, weights: np.ndarray) -> Estimate:
-    """`metric` maps unit weights [draws, units] to [draws]; the value counts every unit once, the interval resamples."""
+    """`metric` maps unit weights [draws, units] to [draws]; the value counts every unit once."""
     value = float(metric(np.ones((1, weights.shape[1])))[0])
     return Estimate(value, *interval(metric(weights)))
 
