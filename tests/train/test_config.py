@@ -1,0 +1,62 @@
+"""The command line: presets, early errors, the JSON form."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from train import config
+
+
+def test_the_preset_sets_the_defaults_and_flags_override_them():
+    chosen = config.parse(["--preset", "seed", "--batch", "4"])
+    assert (chosen.recipe.batch, chosen.recipe.epochs, chosen.recipe.lr) == (4, 100, 1e-4)
+    assert config.parse(["--preset=tiny"]).recipe == config.PRESETS["tiny"].recipe
+
+
+@pytest.mark.parametrize(
+    ("argv", "known"),
+    [
+        (["--stage", "component"], "end-to-end"),
+        (["--component", "sight"], "vision"),
+        (["--preset", "huge"], "sage_48m"),
+    ],
+)
+def test_an_unknown_choice_lists_the_known_ones(argv, known, capsys):
+    with pytest.raises(SystemExit) as raised:
+        config.parse(argv)
+    assert raised.value.code == 2
+    assert known in capsys.readouterr().err
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit):
+        config.parse(["--help"])
+    shown = capsys.readouterr().out
+    for group in (config.Recipe, config.Loop, config.Launch):
+        assert all("--" + field.name.replace("_", "-") in shown for field in dataclasses.fields(group))
+
+
+@pytest.mark.parametrize("flag", ["--batch", "--lr", "--clip", "--steps", "--eval-every", "--log-every"])
+def test_numbers_out_of_range_are_refused_by_name(flag):
+    with pytest.raises(config.ConfigError, match=flag):
+        config.parse([flag, "0"])
+
+
+def test_a_config_survives_json():
+    chosen = config.parse(["--out", "runs/x", "--steps", "5", "--loss.energy", "0.25"])
+    assert config.from_json(config.Config, config.to_json(chosen)) == chosen
+    assert chosen.launch.out == pathlib.Path("runs/x")
+
+
+def test_json_of_another_version_is_refused():
+    data = config.to_json(config.Config())
+    data["recipe"]["momentum"] = data["recipe"].pop("clip")
+    with pytest.raises(config.ConfigError, match=r"unknown fields \['momentum'\], missing fields \['clip'\]"):
+        config.from_json(config.Config, data)
+
+
+def test_differences_are_named_with_both_values():
+    old, new = config.to_json(config.Config()), config.to_json(config.Config(seed=4))
+    new["recipe"]["lr"] = 0.5
+    assert config.differences(old, new) == ["recipe.lr: 0.002 -> 0.5", "seed: 0 -> 4"]

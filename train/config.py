@@ -1,0 +1,213 @@
+"""The command line of `train.main` as frozen dataclasses, the presets beside them, and their JSON form; no jax."""
+
+import dataclasses
+import json
+import pathlib
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+import tyro
+
+StageName = Literal["components", "orchestration", "end-to-end", "beyond"]
+ComponentName = Literal["vision", "language", "attention", "control", "grid"]
+PresetName = Literal["tiny", "standin", "sage_48m", "seed"]
+
+
+class ConfigError(ValueError):
+    """What was asked for cannot be run; the message says why and what to change."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the parameters move."""
+
+    batch: int = 32
+    """Samples per step, over all devices."""
+    steps: int | None = None
+    """Training steps; overrides --epochs."""
+    epochs: float = 60.0
+    """Passes over the training split, used where --steps is not given."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    warmup: float = 0.05
+    """Share of the steps over which the rate rises from 0 to its peak; a cosine brings it down again."""
+    final_lr: float = 0.01
+    """Learning rate at the last step, as a share of the peak."""
+    weight_decay: float = 0.01
+    """AdamW decay of matrices; norms, biases and embeddings never decay."""
+    b2: float = 0.99
+    """AdamW's second-moment decay."""
+    clip: float = 1.0
+    """Largest global gradient norm."""
+    ema: float = 0.995
+    """Decay of the averaged weights; the early average is shorter: min(ema, (1 + step) / (10 + step))."""
+
+    def __post_init__(self):
+        _require(self.batch >= 1, f"--batch is {self.batch}, expected at least 1")
+        _require(self.steps is None or self.steps >= 1, f"--steps is {self.steps}, expected at least 1")
+        _require(self.epochs > 0, f"--epochs is {self.epochs}, expected a positive number")
+        _require(self.lr > 0, f"--lr is {self.lr}, expected a positive number")
+        _require(0 <= self.warmup < 1, f"--warmup is {self.warmup}, expected a share in [0, 1)")
+        _require(0 <= self.final_lr <= 1, f"--final-lr is {self.final_lr}, expected a share in [0, 1]")
+        _require(self.clip > 0, f"--clip is {self.clip}, expected a positive number")
+        _require(0 <= self.ema < 1, f"--ema is {self.ema}, expected a number in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """When the loop looks at itself."""
+
+    eval_every: int = 250
+    """Steps between validations; each one also saves `last`, and `best` where it improved."""
+    eval_frames: int = 2048
+    """Validation frames used, evenly spaced over the split; at most the split."""
+    patience: int = 8
+    """Stop after this many validations without a better R²; 0 never stops early."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl (every step is checked for non-finite values)."""
+    share_every: int = 250
+    """Steps between measurements of each loss's share of the gradient; 0 never measures."""
+
+    def __post_init__(self):
+        for name in ("eval_every", "eval_frames", "log_every"):
+            _require(
+                getattr(self, name) >= 1, f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 1"
+            )
+        for name in ("patience", "share_every"):
+            _require(
+                getattr(self, name) >= 0, f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 or more"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weight of each loss; each is a mean over elements before it is weighted."""
+
+    tokens: float = 1.0
+    """Mean squared error of the PHI-S standardised image tokens."""
+    cosine: float = 0.5
+    """1 - cosine of the same tokens."""
+    attention: float = 0.1
+    """KL of the teacher's vision attention from the student's, per tile."""
+    energy: float = 0.05
+    """Squared error of the predicted log error; reaches the energy head only as far as the student lets it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """Where and how it runs: none of these changes the numbers, so a resume may change them."""
+
+    store: str = ""
+    """Feature store: a folder or a tensorstore key-value URL (on a resume: the same content, wherever it lies)."""
+    out: pathlib.Path = pathlib.Path("runs/vision")
+    """Run folder: config.json, metrics.jsonl, tensorboard/, best/, last/."""
+    resume: bool = False
+    """Go on from `last` in --out, bit for bit as if never stopped."""
+    stop_after: int | None = None
+    """Save and stop after this step, as an interrupt would; --resume goes on."""
+    host_devices: int | None = None
+    """CPU devices to make (data-parallel); default one per core up to 8 that divides the batch. Fixed for a run."""
+    threads: int = 2
+    """Reader threads."""
+    prefetch: int = 4
+    """Batches read ahead."""
+    cache_gib: float = 2.0
+    """Keep a split's features in memory when they are at most this large; larger ones are read batch by batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train one stage of the student from a feature store."""
+
+    stage: StageName = "components"
+    """What is trained."""
+    component: ComponentName = "vision"
+    """Which module, for --stage components."""
+    preset: PresetName = "standin"
+    """Student size and the defaults of the recipe; `seed` is the user's own recipe on the full student."""
+    seed: int = 0
+    """Seed of initialisation, shuffling and noise."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = Recipe()
+    loop: Annotated[Loop, tyro.conf.arg(name="")] = Loop()
+    loss: LossWeights = LossWeights()
+    launch: Annotated[Launch, tyro.conf.arg(name="")] = Launch()
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A student size (`student_jax.config.make`) with the recipe and loop that suit it."""
+
+    student: str
+    recipe: Recipe
+    loop: Loop
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset("tiny", Recipe(batch=8, steps=200), Loop(eval_every=50, share_every=50)),
+    "standin": Preset("standin", Recipe(), Loop()),
+    "sage_48m": Preset("sage_48m", Recipe(batch=64, lr=5e-4, ema=0.999), Loop(eval_every=500, share_every=500)),
+    # The user's own recipe: batch 16, 100 epochs, lr 1e-4, cosine, bf16; the store holds out 10 % of the tasks.
+    "seed": Preset(
+        "sage_48m", Recipe(batch=16, epochs=100.0, lr=1e-4, ema=0.999), Loop(eval_every=500, share_every=500)
+    ),
+}
+
+
+def parse(argv: list[str]) -> Config:
+    """Reads the command line; the defaults (and those `--help` shows) are the chosen preset's. Exits 2 on bad input."""
+    name = _preset_of(argv)
+    preset = PRESETS.get(name, PRESETS["standin"])  # tyro itself refuses an unknown name and lists the known ones
+    default = Config(preset=name, recipe=preset.recipe, loop=preset.loop)
+    return tyro.cli(Config, args=argv, default=default, prog="python -m train.main", description=Config.__doc__)
+
+
+def _preset_of(argv: list[str]) -> str:
+    for position, argument in enumerate(argv):
+        if argument == "--preset" and position + 1 < len(argv):
+            return argv[position + 1] if argv[position + 1] in PRESETS else "standin"
+        if argument.startswith("--preset="):
+            return argument.split("=", 1)[1] if argument.split("=", 1)[1] in PRESETS else "standin"
+    return "standin"
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass tree as JSON values; paths become strings, tuples lists."""
+    return json.loads(json.dumps(dataclasses.asdict(value), default=str))
+
+
+def from_json(kind: Any, data: Any) -> Any:
+    """The inverse of `to_json` for dataclass `kind`; an unknown or missing field is an error that names it."""
+    if not dataclasses.is_dataclass(kind):
+        return _leaf(kind, data)
+    hints = typing.get_type_hints(kind)
+    names = {field.name for field in dataclasses.fields(kind)}
+    if set(data) != names:
+        raise ConfigError(
+            f"{kind.__name__}: unknown fields {sorted(set(data) - names)}, missing fields {sorted(names - set(data))}; "
+            "the file was written by another version of this code"
+        )
+    return kind(**{name: from_json(hints[name], data[name]) for name in names})
+
+
+def _leaf(kind: Any, data: Any) -> Any:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if data is not None and dataclasses.is_dataclass(option):
+            return from_json(option, data)
+        if option is pathlib.Path:
+            return pathlib.Path(data)
+    return tuple(data) if isinstance(data, list) else data
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names with both values, wherever two JSON trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [(f"{prefix}.{name}".lstrip("."), old.get(name), new.get(name)) for name in sorted(set(old) | set(new))]
+        return [line for name, before, after in pairs for line in differences(before, after, name)]
+    return [] if old == new else [f"{prefix}: {old!r} -> {new!r}"]
