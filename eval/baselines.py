@@ -4,36 +4,11 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
 
 from eval import statistics
+from eval.layout import Layout
 
-PIXELS = 14  # side of a token's picture after averaging; a SigLIP patch has as many
 STRENGTHS = np.logspace(-6, 2, 17)  # of the mean eigenvalue
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where a frame's tokens lie: `columns` x `rows` tiles of `grid` x `grid` tokens row by row, the thumbnail last."""
-
-    grid: int
-    columns: int = 1
-    rows: int = 1
-    thumbnail: bool = False
-
-    def patches(self, frames: np.ndarray, *, pixels: int = PIXELS) -> np.ndarray:
-        """Each token's own picture: uint8 [b, h, w, 3] -> float32 [b, tokens, pixels² * 3] in [0, 1]."""
-        parts = [self._tiles(frames, self.columns, self.rows, pixels)]
-        if self.thumbnail:
-            parts.append(self._tiles(frames, 1, 1, pixels))
-        return np.concatenate(parts, axis=1)
-
-    def _tiles(self, frames: np.ndarray, columns: int, rows: int, pixels: int) -> np.ndarray:
-        size = (columns * self.grid * pixels, rows * self.grid * pixels)
-        small = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in frames])
-        split = small.reshape(len(frames), rows, self.grid, pixels, columns, self.grid, pixels, 3)
-        ordered = np.einsum("brypcxqk->brcyxpqk", split)
-        return ordered.reshape(len(frames), -1, pixels * pixels * 3).astype(np.float32) / 255
 
 
 class PositionMean:
