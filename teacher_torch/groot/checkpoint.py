@@ -5,11 +5,10 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-import huggingface_hub
 import safetensors.torch
 import torch
 
-from teacher_torch.groot import backbone, keys, layout, shards
+from teacher_torch.groot import backbone, hub, keys, layout, shards
 from teacher_torch.groot import config as sizes
 from teacher_torch.groot.model import Groot
 from teacher_torch.groot.shards import CheckpointError, digest
@@ -21,19 +20,7 @@ PATTERNS = ["*.json", "*.safetensors", "*.txt", "experiment_cfg/*"]
 
 def resolve(teacher: str | os.PathLike[str]) -> pathlib.Path:
     """The local folder of a checkpoint; a hub id (owner/name) is downloaded or found in the hub's cache."""
-    folder = pathlib.Path(teacher)
-    if folder.is_dir():
-        return folder
-    name = str(teacher)
-    if name.count("/") != 1 or name[0] in "./~" or name.endswith("/"):
-        raise FileNotFoundError(f"{name} is no folder (nor a hub id such as nvidia/GR00T-N1.5-3B): check the path")
-    try:
-        return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:
-        raise FileNotFoundError(
-            f"{name} is neither a local folder nor available from the hub ({type(error).__name__}: {error}). "
-            f"On a machine with network: `hf download {name} --local-dir DIR`, then give DIR"
-        ) from error
+    return hub.resolve(teacher, PATTERNS, what="checkpoint")
 
 
 def load(

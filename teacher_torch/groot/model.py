@@ -61,6 +61,11 @@ class Groot(nn.Module):
 
     def embed(self, input_ids: torch.Tensor, image_tokens: torch.Tensor) -> torch.Tensor:
         """Prompt embeddings [b, s, d] with the image tokens put in reading order where the prompt marks them."""
+        if int(input_ids.max()) >= self.config.language.vocab_size:
+            raise ValueError(
+                f"token id {int(input_ids.max())} is outside this model's vocabulary of "
+                f"{self.config.language.vocab_size}: use the tokenizer of its own folder (tokenizer.load)"
+            )
         marked = input_ids == self.config.image_token_id
         tokens = image_tokens.flatten(0, 1)
         if int(marked.sum()) != len(tokens):
