@@ -1,0 +1,151 @@
+"""Sizes of the student: what it imitates, what it is made of, and the presets by name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from student_jax import irp
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The teacher's image tokens for one frame: tiles row-major, then the thumbnail; tokens row-major in a tile."""
+
+    width: int
+    """Channels of a token."""
+    grid: int
+    """Tokens along a side of a tile."""
+    columns: int = 1
+    """Tiles across the frame."""
+    rows: int = 1
+    """Tiles down the frame."""
+    thumbnail: bool = False
+    """Whether a tile of the whole frame follows."""
+
+    def __post_init__(self):
+        if min(self.width, self.grid, self.columns, self.rows) < 1:
+            raise ValueError(f"Target needs width, grid, columns and rows of at least 1; got {self}.")
+
+    @property
+    def tiles(self) -> int:
+        return self.columns * self.rows + self.thumbnail
+
+    @property
+    def tokens(self) -> int:
+        return self.tiles * self.grid * self.grid
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """The Vision IRP."""
+
+    canvas: int
+    """Side in pixels to which every frame is stretched."""
+    patch: int
+    """Side of a patch in canvas pixels; the student's own tokens are (canvas / patch)^2."""
+    width: int
+    """Channels of the student's tokens."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of the blocks' MLPs."""
+    stem_blocks: int
+    """Transformer blocks before the first valid state."""
+    step_blocks: int
+    """Transformer blocks of one refinement step, shared by all steps."""
+    max_steps: int
+    """Refinement steps at most."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products; parameters, accumulation, norms and softmax are float32."""
+
+    def __post_init__(self):
+        if self.canvas % self.patch or self.width % self.heads:
+            raise ValueError(f"VisionConfig needs canvas divisible by patch and width by heads; got {self}.")
+        if min(self.stem_blocks, self.step_blocks, self.max_steps) < 1:
+            raise ValueError(f"VisionConfig needs stem_blocks, step_blocks and max_steps of at least 1; got {self}.")
+
+    @property
+    def grid(self) -> int:
+        return self.canvas // self.patch
+
+
+@dataclasses.dataclass(frozen=True)
+class Reserve:
+    """Values set aside for modules that are still to come, counted against the size limit of a preset."""
+
+    text: int = 0
+    """Token embedding."""
+    language: int = 0
+    """Language IRP."""
+    h_module: int = 0
+    """H-module, orchestrator, trust gates."""
+    control: int = 0
+    """Control IRP and the per-embodiment projections."""
+    grid: int = 0
+    """Grid IRP."""
+    tables: int = 0
+    """Budget, trust and de-standardisation tables of those modules."""
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig:
+    """The whole student. A module is present when its field is set."""
+
+    vision: VisionConfig
+    target: Target
+    halt: irp.Halt = irp.Halt()  # noqa: RUF009 - frozen
+    """When refinement stops before the budget does."""
+    reserve: Reserve = Reserve()
+    """Size set aside for later modules."""
+
+
+def tiny(target: Target) -> StudentConfig:
+    """For tests: seconds on a CPU."""
+    vision = VisionConfig(
+        canvas=32, patch=8, width=16, heads=2, mlp=32, stem_blocks=1, step_blocks=1, max_steps=3, dtype="float32"
+    )
+    return StudentConfig(vision, target)
+
+
+def standin(target: Target) -> StudentConfig:
+    """For the stand-in teacher (64 tokens, 128 channels), trained on two CPU cores."""
+    vision = VisionConfig(canvas=224, patch=28, width=192, heads=6, mlp=576, stem_blocks=2, step_blocks=1, max_steps=3)
+    return StudentConfig(vision, target)
+
+
+def sage_48m(target: Target) -> StudentConfig:
+    """For the real teacher: 48.5 million values at most, the reserve for later modules included."""
+    vision = VisionConfig(canvas=224, patch=14, width=384, heads=6, mlp=1536, stem_blocks=6, step_blocks=2, max_steps=4)
+    reserve = Reserve(
+        text=1_600_000, language=7_100_000, h_module=5_000_000, control=8_000_000, grid=4_000_000, tables=1_000_000
+    )
+    return StudentConfig(vision, target, reserve=reserve)
+
+
+PRESETS: dict[str, Callable[[Target], StudentConfig]] = {"tiny": tiny, "standin": standin, "sage_48m": sage_48m}
+
+
+def make(preset: str, target: Target) -> StudentConfig:
+    """The student of a preset for this target; an unknown name is an error that lists the known ones."""
+    if preset not in PRESETS:
+        raise ValueError(f"Unknown preset {preset!r}; use one of {', '.join(PRESETS)}.")
+    return PRESETS[preset](target)
+
+
+def from_dict(tree: dict) -> StudentConfig:
+    """Inverse of `dataclasses.asdict`, for a config read back from JSON; a missing or unknown field is an error."""
+    try:
+        return StudentConfig(
+            VisionConfig(**tree["vision"]),
+            Target(**tree["target"]),
+            irp.Halt(**tree["halt"]),
+            Reserve(**tree["reserve"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"Not a student config: {error}. Write it with dataclasses.asdict and the same version."
+        ) from error

@@ -1,0 +1,165 @@
+"""The Vision IRP: frames in, the teacher's image tokens and vision attention out after every refinement step."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from student_jax import config, cost, irp, layers, pixels
+from student_jax.irps import readout
+
+LIMIT = 256.0  # a token value beyond this is no feature any more; trained tokens stay below 30
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What stays the same through the refinement."""
+
+    patches: Any  # float32 [b, f, p, d], patch features as every step sees them again
+    frame_mask: Any  # bool [b, f]
+
+
+class VisionIrp(nnx.Module):
+    """Patch transformer whose last blocks are weight-shared over refinement steps.
+
+    init_state: patches -> stem blocks = tokens x [b, f, p, d], f = t * v frames, each seen on its own. step: x + gate *
+    (what the step blocks add to x + patches + step embedding). Heads are shared by all steps, so every state is valid.
+    """
+
+    def __init__(self, vision: config.VisionConfig, target: config.Target, *, rngs: nnx.Rngs):
+        width, dtype = vision.width, vision.dtype
+        self.config = vision
+        self.target = target
+        self.embed = layers.Linear(3 * vision.patch**2, width, dtype=dtype, rngs=rngs)
+        self.position = nnx.Param(jnp.asarray(_sinusoids(vision.grid, width)))
+        self.stem = nnx.List([self._block(rngs) for _ in range(vision.stem_blocks)])
+        self.again = layers.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.step_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vision.max_steps, width), jnp.float32))
+        self.blocks = nnx.List([self._block(rngs) for _ in range(vision.step_blocks)])
+        self.gate = nnx.Param(jnp.ones(width, jnp.float32))
+        self.readout = readout.Readout(vision, target, rngs=rngs)
+        self.error_norm = layers.RmsNorm(width)
+        self.error_up = layers.Linear(width, width // 2, dtype=dtype, rngs=rngs)
+        self.error_out = layers.Linear(width // 2, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
+        self.mean = layers.Statistic(jnp.zeros(target.width, jnp.float32))
+        self.basis = layers.Statistic(jnp.eye(target.width, dtype=jnp.float32))
+        self.error_scale = layers.Statistic(jnp.ones((), jnp.float32))
+
+    def _block(self, rngs: nnx.Rngs) -> layers.Block:
+        vision = self.config
+        depth = vision.stem_blocks + vision.step_blocks
+        scale = (2 * depth) ** -0.5
+        return layers.Block(vision.width, vision.heads, vision.mlp, dtype=vision.dtype, rngs=rngs, scale=scale)
+
+    @property
+    def description(self) -> irp.Description:
+        return irp.Description(
+            name="vision",
+            state_space="student tokens float32 [b, frames, patches, width], each value within +-256",
+            noise="none",
+            error="image_tokens: mean squared error over valid frames, tokens and channels in the standardised basis",
+            max_steps=self.config.max_steps,
+        )
+
+    def init_state(self, inputs: irp.Inputs, key: Array) -> irp.State:
+        """Frames -> stem tokens. The key is ignored: there is no noise."""
+        b, t, v, h, w = _frame_shape(inputs.video)
+        frames = inputs.video.reshape(b * t * v, h, w, 3)
+        embedded = self.embed(pixels.patches(frames, self.config.canvas, self.config.patch)) + self.position[...][None]
+        x = embedded
+        for block in self.stem:
+            x = block(x)
+        x, again = (y.reshape(b, t * v, *y.shape[1:]) for y in (x, self.again(embedded)))
+        meta = Meta(again, inputs.frame_mask.reshape(b, t * v))
+        return irp.State(x, jnp.zeros(b, jnp.int32), jnp.ones(b, jnp.float32), meta)
+
+    def step(self, state: irp.State, inputs: irp.Inputs) -> irp.State:
+        """One refinement; past the last embedded step the last embedding is used again."""
+        index = jnp.minimum(state.step, self.config.max_steps - 1)
+        embedding = self.step_embedding[...][index][:, None, None]
+        before = (state.x + state.meta.patches + embedding).reshape(-1, *state.x.shape[2:])
+        after = before
+        for block in self.blocks:
+            after = block(after)
+        added = (after - before).reshape(state.x.shape)
+        x = state.x + layers.along_last(self.gate[...], added) * added
+        return dataclasses.replace(state, x=x, step=state.step + 1)
+
+    def project(self, state: irp.State) -> irp.State:
+        """Clip to +-LIMIT; a NaN stays one and is reported."""
+        return dataclasses.replace(state, x=jnp.clip(state.x, -LIMIT, LIMIT))
+
+    def energy(self, state: irp.State) -> Float[Array, " b"]:
+        """Predicted e / (e + error_scale), e averaged over the sample's valid frames; 1 when it has none."""
+        valid = state.meta.frame_mask
+        error = jnp.where(valid, self.log_error(state), -jnp.inf)
+        error = jax.nn.logsumexp(error, axis=1, where=valid) - jnp.log(jnp.maximum(jnp.sum(valid, axis=1), 1))
+        energy = jax.nn.sigmoid(error - jnp.log(self.error_scale[...]))
+        return jnp.where(jnp.any(valid, axis=1), energy, 1.0)
+
+    def log_error(self, state: irp.State) -> Float[Array, "b f"]:
+        """Predicted log e of each frame: each student token predicts its own, their mean is taken outside the logarithm.
+
+        Train it on `jax.lax.stop_gradient(state)` to keep the tokens out of it.
+        """
+        hidden = jax.nn.gelu(self.error_up(self.error_norm(state.x)), approximate=True)
+        log_error = jnp.clip(self.error_out(hidden)[..., 0], -20.0, 20.0)
+        return jax.nn.logsumexp(log_error, axis=-1) - np.log(log_error.shape[-1])
+
+    def standardised(self, state: irp.State) -> Float[Array, "b f k c"]:
+        """Image tokens in the standardised basis, where every channel has variance 1 over the training set."""
+        return self._read(state)[0]
+
+    def log_attention(self, state: irp.State) -> Float[Array, "b f k"]:
+        """Logarithm of the vision attention."""
+        return self._read(state)[1]
+
+    def output(self, state: irp.State) -> dict[str, Array]:
+        """`image_tokens` float32 [b, f, tokens, width] in the teacher's basis; `vision_attention` float32 [b, f, tokens],
+        probabilities that sum to 1 per tile."""
+        tokens = layers.product(self.standardised(state), self.basis[...], self.config.dtype)
+        tokens = tokens + layers.along_last(self.mean[...], tokens)
+        return {"image_tokens": tokens, "vision_attention": jnp.exp(self.log_attention(state))}
+
+    def _read(self, state: irp.State) -> tuple[Array, Array]:
+        b, f = state.x.shape[:2]
+        tokens, log_attention = self.readout(state.x.reshape(b * f, *state.x.shape[2:]))
+        return tokens.reshape(b, f, *tokens.shape[1:]), log_attention.reshape(b, f, -1)
+
+    def flops(self, inputs: irp.Inputs) -> cost.Flops:
+        """Per sample; masked frames are computed too and counted."""
+        _, t, v, h, w = _frame_shape(inputs.video)
+        vision, tokens = self.config, self.config.grid**2
+        block = cost.block(tokens, vision.width, mlp=vision.mlp)
+        judge = cost.linear(tokens, vision.width, vision.width // 2) + cost.linear(tokens, vision.width // 2, 1)
+        embed = pixels.flops(h, w, vision.canvas) + cost.linear(tokens, 3 * vision.patch**2, vision.width)
+        again = cost.linear(tokens, vision.width, vision.width)
+        return cost.Flops(
+            init=t * v * (embed + vision.stem_blocks * block + again + judge),
+            step=t * v * (vision.step_blocks * block + judge),
+            output=t * v * (self.readout.flops() + cost.linear(self.target.tokens, *[self.target.width] * 2)),
+        )
+
+
+def _frame_shape(video: UInt8[Array, "b t v h w 3"]) -> tuple:
+    """(b, t, v, h, w); b may be symbolic."""
+    if video.ndim != 6 or video.shape[-1] != 3 or video.dtype != jnp.uint8:
+        raise ValueError(
+            f"Inputs.video must be uint8 [b, t, v, h, w, 3]; got {video.dtype} {video.shape}. "
+            "Pass raw RGB frames with a time and a view axis: the student resizes and normalises them itself."
+        )
+    return video.shape[:5]
+
+
+def _sinusoids(grid: int, width: int) -> np.ndarray:
+    """2-D sine-cosine positions [grid * grid, width], the start of the learned ones."""
+    frequency = 0.5 * 10.0 ** (-np.arange(-(-width // 4)) * 4 / width) * np.pi / 2
+    angle = np.arange(grid)[:, None] * frequency
+    axis = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)  # [grid, about width / 2]
+    rows, columns = np.repeat(axis, grid, axis=0), np.tile(axis, (grid, 1))
+    return 0.5 * np.concatenate([rows, columns], axis=-1)[:, :width].astype(np.float32)

@@ -1,0 +1,122 @@
+"""Layers with float32 parameters and explicit casts: products in the compute dtype, everything else in float32."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+class Statistic(nnx.Variable):
+    """A constant that belongs to the weights (checkpointed, exported, set by training) but is never optimised."""
+
+
+@jax.custom_vjp
+def matmul_bf16(x: Float[Array, "n i"], kernel: Float[Array, "i o"]) -> Float[Array, "n o"]:
+    """x @ kernel with bf16 operands and float32 accumulation and result, in the backward products too.
+
+    JAX's own transpose multiplies the float32 cotangent by a bf16 operand, which XLA widens to a float32 product;
+    here the cotangent is rounded to bf16 first.
+    """
+    return jnp.matmul(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
+def _matmul_forward(x, kernel):
+    return matmul_bf16(x, kernel), (x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+
+
+def _matmul_backward(saved, cotangent):
+    x, kernel = saved
+    cotangent = cotangent.astype(jnp.bfloat16)
+    d_x = jnp.matmul(cotangent, kernel.T, preferred_element_type=jnp.float32)
+    # XLA's CPU product is twice as slow when it must transpose a bf16 operand itself; the barrier keeps the two apart.
+    x_transposed = jax.lax.platform_dependent(x, cpu=lambda x: jax.lax.optimization_barrier(x.T), default=lambda x: x.T)
+    return d_x, jnp.matmul(x_transposed, cotangent, preferred_element_type=jnp.float32)
+
+
+matmul_bf16.defvjp(_matmul_forward, _matmul_backward)
+
+
+def product(x: Float[Array, "... i"], kernel: Float[Array, "i o"], dtype: DTypeLike) -> Float[Array, "... o"]:
+    """x @ kernel with operands in the compute dtype (float32 or bfloat16), accumulated and returned in float32."""
+    rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+    y = matmul_bf16(rows, kernel) if jnp.dtype(dtype) == jnp.bfloat16 else rows @ kernel
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def along_last(vector: Float[Array, " d"], like: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """`vector` shaped to broadcast over the last axis of `like`."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+class Linear(nnx.Module):
+    """y = x @ kernel + bias over the last axis; float32 out, whatever the compute dtype."""
+
+    def __init__(self, inputs: int, outputs: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
+        std = scale / inputs**0.5
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32))
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        y = product(x, self.kernel[...], self.dtype)
+        return y + along_last(self.bias[...], y)
+
+
+class RmsNorm(nnx.Module):
+    """x / rms(x) * scale in float32 (arXiv:1910.07467)."""
+
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width, jnp.float32))
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return x * along_last(self.scale[...], x)
+
+
+class Mlp(nnx.Module):
+    """Linear, GELU (tanh form), Linear."""
+
+    def __init__(self, width: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
+        self.up = Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, width, dtype=dtype, rngs=rngs, scale=scale)
+
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+        return self.down(jax.nn.gelu(self.up(x), approximate=True))
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention without a mask: products accumulate in float32, softmax in float32.
+
+    Not `jax.nn.dot_product_attention`: its second product accumulates in the compute dtype.
+    """
+
+    def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
+        self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, width, dtype=dtype, rngs=rngs, scale=scale)
+        self.heads = heads
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        rows, tokens, width = x.shape
+        split = self.qkv(x).reshape(rows, tokens, 3, self.heads, width // self.heads).astype(self.dtype)
+        query, key, value = split[:, :, 0], split[:, :, 1], split[:, :, 2]
+        logits = jnp.einsum("nqhd,nkhd->nhqk", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits / (width // self.heads) ** 0.5, axis=-1).astype(self.dtype)
+        mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, value, preferred_element_type=jnp.float32)
+        return self.out(mixed.reshape(rows, tokens, width))
+
+
+class Block(nnx.Module):
+    """A pre-norm transformer block; the residual stream stays float32."""
+
+    def __init__(self, width: int, heads: int, mlp: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
+        self.attention_norm = RmsNorm(width)
+        self.attention = Attention(width, heads, dtype=dtype, rngs=rngs, scale=scale)
+        self.mlp_norm = RmsNorm(width)
+        self.mlp = Mlp(width, mlp, dtype=dtype, rngs=rngs, scale=scale)
+
+    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp(self.mlp_norm(x))
