@@ -115,6 +115,9 @@ class Groot(nn.Module):
 
     def context(self, adapted: torch.Tensor, state: torch.Tensor, embodiment_id: torch.Tensor) -> head.Context:
         """What `integrate` needs, computed once per chunk: keys and values of the context among it."""
+        rows = self.config.head.embodiments
+        if not bool(((embodiment_id >= 0) & (embodiment_id < rows)).all()):
+            raise ValueError(f"embodiment ids (projector_id) must be in 0..{rows - 1}, got {embodiment_id.tolist()}")
         return self._head().context(adapted, state.to(self.dtype), embodiment_id)
 
     def integrate(
