@@ -1,4 +1,4 @@
-"""The IRP contract (Iterative Refinement Primitive): inputs, state, plugin protocol, and `refine`, the loop that runs any plugin."""
+"""The IRP (Iterative Refinement Primitive) contract: inputs, state, plugin protocol; and `refine`, which runs any."""
 
 import dataclasses
 import enum
@@ -66,7 +66,7 @@ class Halt:
     """When to stop before the budget does."""
 
     min_fall: float = 0.01
-    """Relative fall of the best energy over the patience window below which a sample has stopped improving; 0 never stops."""
+    """Relative fall of the best energy over the patience window below which a sample stops; 0 never stops it."""
     patience: int = 1
     """Length of that window in steps."""
     feasible: float = 0.0
@@ -149,7 +149,7 @@ def refine(
     *,
     mode: Literal["scan", "while"] = "while",
 ) -> tuple[State, Trace]:
-    """Refine each sample until it halts or has used its `budget` of steps; return the state of lowest energy and the trace.
+    """Refine each sample until it halts or its `budget` of steps is used; return the lowest-energy state and the trace.
 
     `scan` runs max_steps with a per-sample mask and has a reverse gradient; `while` stops once every sample has halted.
     Both give the same result. A budget below one step returns the initial state. Equal energies: the earlier state.

@@ -1,4 +1,4 @@
-"""Frames of any size to patches of a square canvas, inside the graph: a box mean by a whole factor, then an antialiased linear resize."""
+"""Frames of any size to patches of a square canvas, in the graph: box mean by a whole factor, then a linear resize."""
 
 import functools
 
@@ -13,8 +13,8 @@ def patches(frames: UInt8[Array, "n h w 3"], canvas: int, patch: int) -> Float[A
     The box mean sums uint8 values exactly: two renders of one picture whose sizes differ by a power of two, and that
     shrink to the same size, give bit-identical patches. Smaller frames are interpolated.
 
-    Weighted sums of gathered rows and columns rather than einsums: the resize matrix has two or three entries a row, and
-    XLA turns this into vector loops that cost a tenth of the dense products on a CPU.
+    Weighted sums of gathered rows and columns rather than einsums: the resize matrix has two or three entries a row,
+    and XLA turns this into vector loops that cost a tenth of the dense products on a CPU.
     """
     n, grid = frames.shape[0], canvas // patch
     x = _box_mean(frames, canvas)

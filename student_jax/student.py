@@ -50,7 +50,7 @@ class Student(nnx.Module):
         *,
         mode: Literal["scan", "while"] = "while",
     ) -> StudentOutput:
-        """Refine every module within its share of `atp` (split by `trust` in [0, 1], modules in the order of `modules`).
+        """Refine every module within its share of `atp`, split by `trust` in [0, 1] (in the order of `modules`).
 
         The budget buys refinement steps. The first state and the reading of the features are always paid, so that a
         budget of zero still gives a valid output; `table` lists both.

@@ -54,7 +54,7 @@ class Readout(nnx.Module):
 
 
 def sample(x: Float[Array, "n p d"], target: config.Target, source: int) -> Float[Array, "n k d"]:
-    """Bilinear values of a [source x source] token map at the centres of the teacher's tokens, in the teacher's order."""
+    """Bilinear values of a [source x source] token map at the centres of the teacher's tokens, in their order."""
     n, _, width = x.shape
     grid_map = x.reshape(n, source, source, width)
 
@@ -69,13 +69,13 @@ def sample(x: Float[Array, "n p d"], target: config.Target, source: int) -> Floa
 
 
 def interpolation(points: int, source: int) -> np.ndarray:
-    """Linear-interpolation matrix [points, source] between cell centres; beyond the outermost centres it is constant."""
+    """Linear-interpolation matrix [points, source] between cell centres; constant beyond the outermost ones."""
     at = np.clip((np.arange(points) + 0.5) * source / points - 0.5, 0, source - 1)
     return np.maximum(1 - np.abs(at[:, None] - np.arange(source)), 0).astype(np.float32)
 
 
 def places(target: config.Target, source: int) -> np.ndarray:
-    """Per teacher token [tokens, 5]: sine and cosine of its phase in the student's cell, vertical then horizontal, and 1 for the thumbnail."""
+    """Per teacher token [tokens, 5]: sines, then cosines, of its phase (y, x) in the student's cell; 1 if thumbnail."""
 
     def phases(rows: int, columns: int) -> np.ndarray:
         y = (np.arange(rows * target.grid) + 0.5) * source / (rows * target.grid)

@@ -103,7 +103,7 @@ class VisionIrp(nnx.Module):
         return jnp.where(jnp.any(valid, axis=1), energy, 1.0)
 
     def log_error(self, state: irp.State) -> Float[Array, "b f"]:
-        """Predicted log e of each frame: each student token predicts its own, their mean is taken outside the logarithm.
+        """Predicted log e of each frame: every student token predicts its own; the mean is taken of e, not of log e.
 
         Train it on `jax.lax.stop_gradient(state)` to keep the tokens out of it.
         """
@@ -120,8 +120,7 @@ class VisionIrp(nnx.Module):
         return self._read(state)[1]
 
     def output(self, state: irp.State) -> dict[str, Array]:
-        """`image_tokens` float32 [b, f, tokens, width] in the teacher's basis; `vision_attention` float32 [b, f, tokens],
-        probabilities that sum to 1 per tile."""
+        """`image_tokens` [b, f, tokens, width] in the teacher's basis; `vision_attention` [b, f, tokens], sum 1 a tile."""
         tokens = layers.product(self.standardised(state), self.basis[...], self.config.dtype)
         tokens = tokens + layers.along_last(self.mean[...], tokens)
         return {"image_tokens": tokens, "vision_attention": jnp.exp(self.log_attention(state))}
