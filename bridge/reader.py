@@ -1,0 +1,131 @@
+"""Reading a feature store: records and frames of a split, and rows of a feature by position, many ranges at once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import tensorstore as ts
+
+from bridge import commits, shards
+from bridge.manifest import SPLITS, Feature, Manifest, StoreError
+
+REPEAT = "run the same extract command again: it writes what is missing"
+
+
+class Reader:
+    """Reads rows of any feature, by position; a range never crosses the rows of its group."""
+
+    def __init__(self, files: ts.KvStore, manifest: Manifest, markers: dict[int, dict]) -> None:
+        self.files = files
+        self.manifest = manifest
+        self.committed = sorted(markers)
+        self._markers = markers
+        self._rows = {
+            axis: np.array([markers[g]["rows"][axis] if g in markers else 0 for g in range(len(manifest.groups))])
+            for axis in manifest.axes
+        }
+        self.starts = {name: np.array(axis.starts, np.int64) for name, axis in manifest.axes.items()}
+        self.counts = {name: np.array(axis.counts, np.int64) for name, axis in manifest.axes.items()}
+        opening = {name: _open_array(files, manifest, name) for name in manifest.features}
+        self._arrays = {name: _opened(files, name, future) for name, future in opening.items()}
+
+    def records(self, split: str) -> np.ndarray:
+        """Indices int64 [n] of the committed records of a split, in the manifest's order."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+        here = np.array([name == split for name in self.manifest.records["split"]], bool)
+        for group in set(range(len(self.manifest.groups))) - set(self.committed):
+            here[slice(*self.manifest.groups[group])] = False
+        return np.flatnonzero(here)
+
+    def frames(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Two int64 [n] for the frames of a split: rows on the "frame" axis, and where their rows on "image" begin.
+
+        Every frame has `manifest.teacher.tokens` rows on the "image" axis.
+        """
+        records = self.records(split)
+        counts = self.counts["frame"][records]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(self.starts["frame"][records], counts) + within
+        return rows, np.repeat(self.starts["image"][records], counts) + within * self.manifest.teacher.tokens
+
+    def read(self, feature: str, starts: np.ndarray, length: int) -> np.ndarray:
+        """Rows starts[i] .. starts[i] + length of a feature -> [n, length, *shape]; all ranges are read at once."""
+        starts = np.asarray(starts, np.int64)
+        self._check_range(feature, starts, length)
+        array = self._arrays[feature]
+        shape = self.manifest.features[feature].shape
+        out = np.empty((len(starts), length, *shape), self.manifest.features[feature].numpy_dtype)
+        futures = [array[start : start + length].read() for start in starts.tolist()]
+        try:
+            for rows, future in zip(out, futures, strict=True):
+                rows[...] = future.result()
+        except ValueError as error:
+            raise StoreError(self._explain(feature, starts, error)) from error
+        return out
+
+    def record(self, feature: str, index: int) -> np.ndarray:
+        """All rows [n, *shape] of a feature that belong to one record."""
+        axis = self._feature(feature).axis
+        return self.read(feature, self.starts[axis][index : index + 1], int(self.counts[axis][index]))[0]
+
+    def faults(self, group: int) -> list[str]:
+        """What is wrong with the files of a committed group, by size and sha256; empty if nothing is."""
+        return commits.faults(self.files, self._markers[group])
+
+    def _feature(self, name: str) -> Feature:
+        if name not in self.manifest.features:
+            raise StoreError(
+                f"{self.files.url}: no feature {name!r}, it has {', '.join(self.manifest.features)}; "
+                f"extract again with --features {name}"
+            )
+        return self.manifest.features[name]
+
+    def _check_range(self, feature: str, starts: np.ndarray, length: int) -> None:
+        axis = self._feature(feature).axis
+        shard = self.manifest.axes[axis].shard
+        group, row = np.divmod(starts, shard)
+        known = (group >= 0) & (group < len(self.manifest.groups))
+        last = np.where(known, self._rows[axis][np.where(known, group, 0)], 0)
+        bad = np.flatnonzero(~known | (row + length > last))
+        if len(bad):
+            start = int(starts[bad[0]])
+            raise StoreError(
+                f"{self.files.url}{feature}: rows {start}..{start + length} are not committed rows of one group of "
+                f"{shard}; take them from records() and frames() of this reader"
+            )
+
+    def _explain(self, feature: str, starts: np.ndarray, error: ValueError) -> str:
+        groups = np.unique(starts // self.manifest.axes[self._feature(feature).axis].shard).tolist()
+        faults = [fault for group in groups for fault in self.faults(group) if f"/{feature}/c/" in fault]
+        return faults[0] if faults else f"{self.files.url}{feature}: cannot be read ({error})"
+
+
+def _open_array(files: ts.KvStore, manifest: Manifest, name: str) -> ts.Future:
+    content = shards.read(files, f"{name}/zarr.json")
+    where = f"{files.url}{name}/zarr.json"
+    if content is None:
+        raise StoreError(f"{where}: missing; {REPEAT}")
+    wanted = shards.array_spec(manifest, name)
+    try:
+        found = json.loads(content)
+        for key in ("data_type", "shape"):
+            if found[key] != wanted["metadata"][key]:
+                raise StoreError(
+                    f"{where}: {key} {found[key]}, the manifest says {wanted['metadata'][key]}; "
+                    "the array belongs to another store: delete the file and run the same extract command again"
+                )
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{where}: not zarr metadata ({error}); delete the file and {REPEAT}") from error
+    spec = wanted | {"kvstore": (files / f"{name}/").spec().to_json()}
+    return ts.open(spec, open=True, context=shards.context(), recheck_cached_data=False, recheck_cached_metadata=False)
+
+
+def _opened(files: ts.KvStore, name: str, future: ts.Future) -> ts.TensorStore:
+    try:
+        return future.result()
+    except ValueError as error:
+        raise StoreError(
+            f"{files.url}{name}/zarr.json: not as the manifest says ({error}); delete it and {REPEAT}"
+        ) from error
