@@ -1,13 +1,14 @@
 """What a student must beat: the mean token of each position, and ridge regression from a token's own pixels."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from eval import statistics
 from eval.layout import Layout
 
+Pairs = Iterable[tuple[np.ndarray, np.ndarray]]  # frames uint8 [b, h, w, 3] and their tokens [b, n, d]
 STRENGTHS = np.logspace(-6, 2, 17)  # of the mean eigenvalue
 
 
@@ -75,13 +76,12 @@ class Ridge:
 
 def fit_ridge(
     layout: Layout,
-    train: Iterable[tuple[np.ndarray, np.ndarray]],
-    validation: Iterable[tuple[np.ndarray, np.ndarray]],
+    train: Callable[[], Pairs],
+    validation: Callable[[], Pairs],
 ) -> Ridge:
-    """Fit on the training split, choose the strength on validation. Both yield (frames uint8 [b, h, w, 3], tokens
-    [b, n, d]) and can be iterated again (a list, or an object with __iter__)."""
-    mean_x, mean_y = _means(layout, train)
-    fitted, judged = (_products(layout, split, mean_x, mean_y) for split in (train, validation))
+    """Fit on the training split, choose the strength on validation: each a function that starts reading it anew."""
+    mean_x, mean_y = _means(layout, train())
+    fitted, judged = (_products(layout, split(), mean_x, mean_y) for split in (train, validation))
     values, vectors = np.linalg.eigh(fitted.xx)
     projected = vectors.T @ fitted.xy
     scale = max(float(values.mean()), 1e-12)
@@ -94,7 +94,7 @@ def fit_ridge(
     return Ridge(layout, mean_x, mean_y, best[1].astype(np.float32), best[2])
 
 
-def _means(layout: Layout, split: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _means(layout: Layout, split: Pairs) -> tuple[np.ndarray, np.ndarray]:
     total_x, total_y, count = 0.0, 0.0, 0
     for frames, tokens in split:
         total_x = total_x + layout.patches(frames).sum(0, dtype=np.float64)
@@ -105,7 +105,7 @@ def _means(layout: Layout, split: Iterable[tuple[np.ndarray, np.ndarray]]) -> tu
     return total_x / count, total_y / count
 
 
-def _products(layout: Layout, split: Iterable, mean_x: np.ndarray, mean_y: np.ndarray) -> Products:
+def _products(layout: Layout, split: Pairs, mean_x: np.ndarray, mean_y: np.ndarray) -> Products:
     products = Products(mean_x, mean_y)
     for frames, tokens in split:
         products.add(layout.patches(frames), tokens)

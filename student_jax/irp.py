@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,7 @@ class Description:
     """Steps after which more are pointless; a plugin that needs one pass says 1."""
 
 
+@runtime_checkable  # the jaxtyping checker asks isinstance
 class Irp(Protocol):
     """The plugin contract; `conformance.check` holds a plugin to it."""
 
