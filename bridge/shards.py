@@ -97,6 +97,14 @@ def read(files: ts.KvStore, key: str) -> bytes | None:
     return found.value if found.state == "value" else None
 
 
+def keys(files: ts.KvStore) -> set[str]:
+    """The keys of all files."""
+    try:
+        return {key.decode() for key in files.list().result()}
+    except ValueError as error:
+        raise StoreError(f"{files.url}: cannot be listed ({error})") from error
+
+
 def write(files: ts.KvStore, contents: dict[str, bytes]) -> None:
     """Write files concurrently; each is whole or absent, and on disk when this returns."""
     futures = {key: files.write(key, content) for key, content in contents.items()}

@@ -36,20 +36,31 @@ def create(url: str | pathlib.Path, manifest: Manifest) -> Writer:
 
 def open(url: str | pathlib.Path, *, partial: bool = False) -> Reader:
     """Open a finished store, or with `partial` the committed groups of an unfinished one; what is cheap is checked."""
-    files = shards.connect(url)
-    manifest = load_manifest(files)
-    keys = {key.decode() for key in files.list().result()}
-    markers = commits.read(files, manifest, keys)
-    missing = [group for group in range(len(manifest.groups)) if group not in markers]
+    reader, faults = survey(url)
+    groups = range(len(reader.manifest.groups))
+    missing = [group for group in groups if group not in reader.committed]
     if missing and not partial:
         raise StoreError(
-            f"{files.url}{commits.key(missing[0])}: no valid commit marker; of {len(manifest.groups)} groups these are "
+            f"{reader.files.url}{commits.key(missing[0])}: no valid commit marker; of {len(groups)} groups these are "
             f"uncommitted: {_some(missing)}; {REPEAT}, or open the store with partial=True"
         )
-    for group, marker in markers.items():
-        for key in marker["files"].keys() - keys:
-            raise StoreError(f"{files.url}{key}: the shard is missing; {commits.redo(files, group)}")
-    return Reader(files, manifest, markers)
+    if faults:
+        raise StoreError(faults[0])
+    return reader
+
+
+def survey(url: str | pathlib.Path) -> tuple[Reader, list[str]]:
+    """A reader of whatever is committed, and a line for every committed file that is not there."""
+    files = shards.connect(url)
+    manifest = load_manifest(files)
+    keys = shards.keys(files)
+    markers = commits.read(files, manifest, keys)
+    faults = [
+        f"{files.url}{key}: the shard is missing; {commits.redo(files, group)}"
+        for group, marker in markers.items()
+        for key in sorted(marker["files"].keys() - keys)
+    ]
+    return Reader(files, manifest, markers), faults
 
 
 def load_manifest(files: ts.KvStore) -> Manifest:
@@ -72,7 +83,7 @@ class Writer:
 
     def pending(self, shard: tuple[int, int] = (0, 1)) -> list[int]:
         """Groups not yet committed, of those that worker i of n owns (`shard` = (i, n): group g belongs to g % n)."""
-        keys = {key.decode() for key in self.files.list().result()}
+        keys = shards.keys(self.files)
         markers = commits.read(self.files, self.manifest, keys)
         left = [g for g in range(len(self.manifest.groups)) if g not in markers or markers[g]["files"].keys() - keys]
         if not left:

@@ -45,12 +45,14 @@ def make_arrays(manifest: Manifest, group: int) -> dict[str, np.ndarray]:
     attention = rng.random((rows["frame"], 4), np.float32) + 0.1
     lengths = [(4 * FRAMES[r], 11 * FRAMES[r] + 1) for r in range(*manifest.groups[group])]
     return {
-        "cells": rng.integers(0, 11, (rows["frame"], 30, 30), np.uint8),
+        "cells": rng.integers(0, 10, (rows["frame"], 30, 30), np.uint8),
         "image_tokens": rng.standard_normal((rows["image"], 8), np.float32).astype(ml_dtypes.bfloat16),
         "vision_attention": (attention / attention.sum(axis=1, keepdims=True)).reshape(-1),
         "attention_mask": np.ones(rows["token"], bool),
         "image_mask": np.concatenate([np.arange(tokens) < images for images, tokens in lengths]),
-        "layer_convergence": rng.random((rows["record"], 3), np.float32),
+        "layer_convergence": np.concatenate(
+            [rng.random((rows["record"], 2), np.float32), np.ones((rows["record"], 1), np.float32)], 1
+        ),
     }
 
 
