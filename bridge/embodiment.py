@@ -191,7 +191,7 @@ def save(path: pathlib.Path | str, embodiment: Embodiment) -> None:
 
 def load(path: pathlib.Path | str, tag: str | None = None) -> Embodiment:
     """Read one tag of a metadata.json, or of the `experiment_cfg/metadata.json` of a checkpoint folder."""
-    path = _find(pathlib.Path(path))
+    path = find(path)
     try:
         entries = json.loads(path.read_text())
     except ValueError as error:
@@ -210,7 +210,9 @@ def load(path: pathlib.Path | str, tag: str | None = None) -> Embodiment:
     return Embodiment(tag, statistics, entry["modalities"], _transform(path, tag, entry))
 
 
-def _find(path: pathlib.Path) -> pathlib.Path:
+def find(path: pathlib.Path | str) -> pathlib.Path:
+    """The metadata.json at this path, or of this checkpoint folder; FileNotFoundError where there is none."""
+    path = pathlib.Path(path)
     candidates = [path / "experiment_cfg" / "metadata.json", path / "metadata.json"] if path.is_dir() else [path]
     for candidate in candidates:
         if candidate.is_file():

@@ -9,6 +9,10 @@ from teacher_torch.groot import backbone, head
 from teacher_torch.groot.config import GrootConfig
 
 
+class MismatchError(ValueError):
+    """Inputs that do not belong to this model; the message says what it takes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Chunk:
     """One integration. actions [b, h, a]; path [b, steps + 1, h, a] from noise to actions; velocity [b, steps, h, a];
@@ -62,14 +66,14 @@ class Groot(nn.Module):
     def embed(self, input_ids: torch.Tensor, image_tokens: torch.Tensor) -> torch.Tensor:
         """Prompt embeddings [b, s, d] with the image tokens put in reading order where the prompt marks them."""
         if int(input_ids.max()) >= self.config.language.vocab_size:
-            raise ValueError(
+            raise MismatchError(
                 f"token id {int(input_ids.max())} is outside this model's vocabulary of "
                 f"{self.config.language.vocab_size}: use the tokenizer of its own folder (tokenizer.load)"
             )
         marked = input_ids == self.config.image_token_id
         tokens = image_tokens.flatten(0, 1)
         if int(marked.sum()) != len(tokens):
-            raise ValueError(
+            raise MismatchError(
                 f"the prompt has {int(marked.sum())} image tokens ({self.config.image_token_id}) but the tiles give "
                 f"{len(tokens)}: build both with inputs.prepare, with this model's tile and tokens_per_tile"
             )
@@ -117,7 +121,7 @@ class Groot(nn.Module):
         """What `integrate` needs, computed once per chunk: keys and values of the context among it."""
         rows = self.config.head.embodiments
         if not bool(((embodiment_id >= 0) & (embodiment_id < rows)).all()):
-            raise ValueError(f"embodiment ids (projector_id) must be in 0..{rows - 1}, got {embodiment_id.tolist()}")
+            raise MismatchError(f"embodiment ids (projector_id) must be in 0..{rows - 1}, got {embodiment_id.tolist()}")
         return self._head().context(adapted, state.to(self.dtype), embodiment_id)
 
     def integrate(
@@ -127,7 +131,7 @@ class Groot(nn.Module):
         config = self.config.head
         if noise.shape[1:] != (config.horizon, config.action_dim) or len(noise) != len(context.features):
             want = [len(context.features), config.horizon, config.action_dim]
-            raise ValueError(f"noise must be {want}, got {list(noise.shape)}")
+            raise MismatchError(f"noise must be {want}, got {list(noise.shape)}")
         path, velocities = [noise.to(self.dtype)], []
         rows: list[torch.Tensor] | None = [] if attention else None
         for k in range(steps):

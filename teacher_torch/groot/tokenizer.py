@@ -136,6 +136,12 @@ def load(folder: str | os.PathLike[str]) -> Tokenizer:
     return BytePairs(ranks, _read(path / "added_tokens.json"))
 
 
+def beside(folder: pathlib.Path | str) -> Tokenizer:
+    """The tokenizer that lies beside a checkpoint's weights; the packaged one where none does, as officially."""
+    own = any((pathlib.Path(folder) / name).is_file() for name in (TOKEN_IDS, *FILES))
+    return load(folder) if own else packaged()
+
+
 def _read(path: pathlib.Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
