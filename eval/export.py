@@ -42,7 +42,7 @@ def write(folder: pathlib.Path, student: Student, about: About, *, video: tuple[
     weights, call = split(student)
     program = _export(call, weights, video, modules=len(student.modules))
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(weights, folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
     (folder / "program").write_bytes(program)
     meta = _meta(student, about, weights, call, video)
     (folder / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n")

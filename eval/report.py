@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -170,12 +171,17 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def table(report: Report) -> Table:
-    """The printed view; a missed bar is red."""
-    view = Table(*HEADER, title="sage-distill benchmark", header_style="bold")
+    """The printed view, narrow enough for a terminal: a missed bar is red, an empty cell dim."""
+    view = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    view.add_column("row", overflow="fold")
+    for name in ("value", "95 % interval", "n", "bar", ""):
+        view.add_column(name, no_wrap=True, justify="right")
     for row in report.rows:
-        *texts, verdict = cells(row)
+        name, value, unit, span, _, n, seeds, bar, _, verdict = cells(row)
+        count = f"{n} x {seeds}" if seeds else n
         style = {"PASS": "green", "FAIL": "bold red"}.get(verdict[:4], "")
-        view.add_row(*texts, Text(verdict, style=style), style="dim" if row.value is None else "")
+        shown = (name, f"{value} {unit}".strip() if value else "", span, count, bar, Text(verdict, style=style))
+        view.add_row(*shown, style="dim" if row.value is None else "")
     return view
 
 

@@ -1,6 +1,7 @@
 """Streams a split past students and baselines once and fills fidelity's sums."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -16,38 +17,53 @@ from student_jax.student import Student
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a student says of b frames: its output after halting, and every refinement step k without halting."""
+    """What a student says of b frames after halting."""
 
     tokens: np.ndarray  # [b, n, d]
     attention: np.ndarray  # [b, n]
     energy: np.ndarray  # [b]
-    taken: np.ndarray  # int [b]
-    step_tokens: np.ndarray  # [k, b, n, d]
-    step_attention: np.ndarray  # [k, b, n]
-    step_energy: np.ndarray  # [k, b]
+    taken: np.ndarray  # int [b], steps run
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled:
+    """The same after each of k - 1 refinement steps, without halting."""
+
+    tokens: np.ndarray  # [b, k, n, d]
+    attention: np.ndarray  # [b, k, n]
+    energy: np.ndarray  # [b, k]
 
 
 class Runner:
-    """A student that answers for frames uint8 [b, h, w, 3], b at most `batch`, compiled once."""
+    """A student that answers for frames uint8 [n, h, w, 3], `batch` at a time; equal students share their programs."""
 
     def __init__(self, student: Student, *, batch: int, seed: int = 0):
         self.student, self.batch = student, batch
         self._key = jax.random.key(seed)
-        graph, state = nnx.split(student)
+        self._graph, state = nnx.split(student)
         self._state = nnx.to_pure_dict(state)
-        self._answer = jax.jit(lambda state, video, key: _answer(nnx.merge(graph, state), video, key))
 
-    def __call__(self, image: np.ndarray) -> Answer:
-        padded = np.resize(image, (self.batch, *image.shape[1:]))
-        found = self._answer(self._state, padded[:, None, None], self._key)
-        return Answer(
-            **{
-                name: np.asarray(value)[:, : len(image)]
-                if name.startswith("step_")
-                else np.asarray(value)[: len(image)]
-                for name, value in found.items()
-            }
-        )
+    def answer(self, image: np.ndarray) -> Answer:
+        """The student as it would be used: refined until it halts."""
+        return Answer(**self._run(_answer, image))
+
+    def unroll(self, image: np.ndarray) -> Unrolled:
+        """Every state that refinement goes through."""
+        return Unrolled(**self._run(_unroll, image))
+
+    def _run(self, function: Callable, image: np.ndarray) -> dict[str, np.ndarray]:
+        program, parts = _program(function, self._graph), []
+        for first in range(0, len(image), self.batch):
+            part = image[first : first + self.batch]
+            padded = np.resize(part, (self.batch, *part.shape[1:]))
+            found = program(self._state, padded[:, None, None], self._key)
+            parts.append({name: np.asarray(value)[: len(part)] for name, value in found.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@functools.cache
+def _program(function: Callable, graph: nnx.GraphDef) -> Callable:
+    return jax.jit(lambda state, video, key: function(nnx.merge(graph, state), video, key))
 
 
 def inputs(video: jax.Array) -> irp.Inputs:
@@ -63,19 +79,24 @@ def inputs(video: jax.Array) -> irp.Inputs:
 
 
 def _answer(student: Student, video: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    seen, vision = inputs(video), student.vision
     plenty = jnp.full(video.shape[0], 1e9)
-    said = student(seen, plenty, jnp.ones((video.shape[0], len(student.modules))), key)
-    states = irp.unroll(vision, seen, key, vision.description.max_steps)
-    outputs = [vision.output(state) for state in states]
+    said = student(inputs(video), plenty, jnp.ones((video.shape[0], len(student.modules))), key)
     return {
         "tokens": said.features["image_tokens"][:, 0],
         "attention": said.features["vision_attention"][:, 0],
         "energy": said.energies["vision"],
         "taken": said.steps["vision"],
-        "step_tokens": jnp.stack([output["image_tokens"][:, 0] for output in outputs]),
-        "step_attention": jnp.stack([output["vision_attention"][:, 0] for output in outputs]),
-        "step_energy": jnp.stack([state.energy for state in states]),
+    }
+
+
+def _unroll(student: Student, video: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    vision = student.vision
+    states = irp.unroll(vision, inputs(video), key, vision.description.max_steps)
+    outputs = [vision.output(state) for state in states]
+    return {
+        "tokens": jnp.stack([output["image_tokens"][:, 0] for output in outputs], axis=1),
+        "attention": jnp.stack([output["vision_attention"][:, 0] for output in outputs], axis=1),
+        "energy": jnp.stack([state.energy for state in states], axis=1),
     }
 
 
@@ -106,16 +127,18 @@ class Tally:
 
     def add(self, batch: Batch) -> None:
         """Score one batch."""
-        answer, truth = self.runner(batch.image), {"tokens": batch.tokens, "attention": batch.attention}
-        for scores, tokens, attention in (
-            (self.output, answer.tokens, answer.attention),
-            *zip(self.steps, answer.step_tokens, answer.step_attention, strict=True),
-        ):
-            attention = attention.reshape(batch.attention.shape)
-            scores.add(batch.task, **truth, predicted=tokens, predicted_attention=attention)
+        answer, states = self.runner.answer(batch.image), self.runner.unroll(batch.image)
+        self._score(self.output, batch, answer.tokens, answer.attention)
+        for step, scores in enumerate(self.steps):
+            self._score(scores, batch, states.tokens[:, step], states.attention[:, step])
         self._energy.append(answer.energy)
-        self._step_energy.append(answer.step_energy.T)
+        self._step_energy.append(states.energy)
         self._taken.append(answer.taken)
+
+    def _score(self, scores: fidelity.Scores, batch: Batch, tokens: np.ndarray, attention: np.ndarray) -> None:
+        truth = {"tokens": batch.tokens, "attention": batch.attention}
+        attention = attention.reshape(batch.attention.shape)
+        scores.add(batch.task, **truth, predicted=tokens, predicted_attention=attention)
 
     def student(self) -> fidelity.Student:
         """Everything so far, ready for rows."""
@@ -164,7 +187,7 @@ def blind(runner: Runner) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
     """A runner as a baseline (the untrained student)."""
 
     def predict(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        answer = runner(batch.image)
+        answer = runner.answer(batch.image)
         return answer.tokens, answer.attention
 
     return predict

@@ -107,15 +107,24 @@ def test_unknown_provenance_is_refused():
         dataclasses.replace(CONTEXT, teacher="mock")
 
 
-def test_views_show_the_same_cells():
-    console = Console(width=400, file=io.StringIO())
+def printed(width):
+    console = Console(width=width, file=io.StringIO())
     console.print(report.table(full()))
-    printed, readme = console.file.getvalue(), report.markdown(full())
+    return console.file.getvalue()
+
+
+def test_views_show_the_same_cells():
     for line in full().rows:
-        for cell in filter(None, report.cells(line)):
-            assert cell in printed
-            assert cell in readme
-    assert "FAIL" in readme
+        name, value, unit, span, _, _, _, bar, _, verdict = report.cells(line)
+        assert all(cell in printed(160) for cell in (name, value, span, bar, verdict))
+        assert all(cell in report.markdown(full()) for cell in (name, value, unit, span, bar, verdict))
+
+
+def test_the_printed_table_cuts_nothing_off_on_a_narrow_terminal():
+    assert "…" not in printed(80)
+    assert "0.9512 R²" in printed(80)
+    assert "400 x 3" in printed(80)
+    assert "FAIL" in printed(80)
 
 
 def test_markdown_leaves_empty_cells_empty():
