@@ -1,0 +1,82 @@
+"""The extraction loop: inputs are prepared ahead of the model, groups are written behind it."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from bridge import arc
+from bridge.manifest import Manifest
+from bridge.store import Writer
+from teacher_torch import groups, plan
+from teacher_torch.arc_inputs import Preparer
+from teacher_torch.groot.inputs import ModelInputs
+from teacher_torch.groot.model import Groot
+
+AHEAD = 3  # batches whose inputs wait for the model
+Job = tuple[int, list[int]]  # group, the records of one of its batches
+Executor = concurrent.futures.ThreadPoolExecutor
+
+
+def write_groups(
+    writer: Writer,
+    pending: Sequence[int],
+    records: Sequence[arc.Record],
+    *,
+    model: Groot | None,
+    preparer: Preparer,
+    report: Callable[[int, int], None],
+) -> None:
+    """Compute and commit groups; `report(records, bytes)` is told of every batch and of every commit.
+
+    records: all of the manifest's. Raises plan.PlanError where a batch does not fit into memory: its size is part of
+    the store and cannot change.
+    """
+    manifest = writer.manifest
+    jobs = [(group, batch) for group in pending for batch in plan.batches(manifest, group)]
+    with Executor(1) as preparing, Executor(1) as writing:
+        saving: concurrent.futures.Future[int] | None = None
+        prepared = _ahead(preparing, lambda job: _prepare(manifest, preparer, records, job), jobs)
+        for group, batches in itertools.groupby(zip(jobs, prepared, strict=True), lambda pair: pair[0][0]):
+            arrays = groups.empty(manifest, group)
+            for (_, batch), inputs in batches:
+                chosen = [records[i] for i in batch]
+                groups.fill(arrays, manifest, batch, _run(model, inputs, chosen, manifest))
+                report(len(batch), 0)
+            if saving is not None:
+                report(0, saving.result())
+            saving = writing.submit(writer.write, group, arrays)
+        if saving is not None:
+            report(0, saving.result())
+
+
+def _prepare(manifest: Manifest, preparer: Preparer, records: Sequence[arc.Record], job: Job) -> ModelInputs:
+    inputs = preparer.prepare([records[i] for i in job[1]])
+    groups.check_length(inputs, manifest, job[1])
+    return inputs
+
+
+def _run(model: Groot | None, inputs: ModelInputs, records: Sequence[arc.Record], manifest: Manifest) -> groups.Arrays:
+    try:
+        return groups.run(model, inputs, records, manifest.features)
+    except RuntimeError as error:
+        if not groups.out_of_memory(error):
+            raise
+        size = manifest.extraction["batch_size"]
+        raise plan.PlanError(
+            f"out of memory with the store's batch size {size}, settled when the store was begun: free the device and "
+            f"run the same command again, or begin another with --batch-size {max(size // 2, 1)} --out FOLDER"
+        ) from error
+
+
+def _ahead(executor: Executor, function: Callable[[Job], ModelInputs], jobs: Sequence[Job]) -> Iterator[ModelInputs]:
+    """function(job) of every job in order, computed up to AHEAD jobs before they are asked for."""
+    waiting: collections.deque[concurrent.futures.Future[ModelInputs]] = collections.deque()
+    for job in jobs:
+        waiting.append(executor.submit(function, job))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
