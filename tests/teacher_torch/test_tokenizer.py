@@ -31,6 +31,10 @@ def test_special_ids():
     assert tokenizer.packaged().encode("</interval>") == [151679]
 
 
+def test_accents_are_composed_first():
+    assert tokenizer.packaged().encode("cafe\u0301") == tokenizer.packaged().encode("caf\u00e9")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the official tokenizer files (../shared) are not on this machine")
 def test_files_and_package_agree():
     official = tokenizer.load(SHARED)
