@@ -15,7 +15,6 @@ from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot.model import Groot
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-CASES = ("v1_224", "v2_224", "t1_900", "v1_256x320", "b2pad")
 
 
 def _script(name: str):
