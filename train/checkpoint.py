@@ -2,12 +2,17 @@
 
 import pathlib
 import shutil
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
+
+from student_jax.student import Student
+from train import record, stages, state
 
 TRASH = ".trash"
 
@@ -71,6 +76,20 @@ class Slot:
         return jax.tree.unflatten(treedef, [leaves[name] for name in wanted]), saved.custom_metadata or {}
 
 
+def load_student(
+    run: str | pathlib.Path, which: Literal["best", "last"] = "best", weights: Literal["ema", "params"] = "ema"
+) -> tuple[Student, record.Record]:
+    """A trained student on the default device, and the record of its run; `ema` are the averaged weights.
+
+    Raises ConfigError where the folder holds no run and CheckpointError where it holds no such checkpoint.
+    """
+    found = record.read(pathlib.Path(run))
+    abstract = nnx.eval_shape(lambda: Student(found.student, rngs=nnx.Rngs(0)))
+    graph, params, frozen = state.partition(abstract, stages.select(found.config).trains)
+    tree, _ = Slot(pathlib.Path(run) / which).load({weights: params, "frozen": frozen})
+    return state.merge(graph, tree[weights], tree["frozen"]), found
+
+
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Leaves by their path, "params/vision/blocks/0/kernel", in the tree's own order."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -109,11 +128,9 @@ def _complete(folder: pathlib.Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdigit() and ocp.is_orbax_checkpoint(path)]
 
 
-def _discard(folder: pathlib.Path, unwanted: Any) -> None:
+def _discard(folder: pathlib.Path, unwanted: Callable[[str], bool]) -> None:
     """Removes children by renaming first, so that one half removed is never taken for a checkpoint."""
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith(TRASH):
-            shutil.rmtree(path)
-        elif unwanted(path.name):
-            doomed = path.rename(folder / f"{TRASH}-{path.name}")
-            shutil.rmtree(doomed)
+    for leftover in folder.glob(f"{TRASH}-*"):
+        shutil.rmtree(leftover)
+    for path in [path for path in folder.glob("*") if unwanted(path.name)]:
+        shutil.rmtree(path.rename(folder / f"{TRASH}-{path.name}"))

@@ -96,7 +96,7 @@ class LossWeights:
     attention: float = 0.1
     """KL of the teacher's vision attention from the student's, per tile."""
     energy: float = 0.05
-    """Squared error of the predicted log error; reaches the energy head only as far as the student lets it."""
+    """Huber loss of the predicted log error; trains the energy head alone."""
 
 
 @dataclasses.dataclass(frozen=True)

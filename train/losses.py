@@ -22,19 +22,15 @@ def rising(steps: int) -> Float[Array, " k"]:
     return weights / weights.sum()
 
 
-def token_error(
-    predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"], mask: Bool[Array, "b f"]
-) -> Float[Array, " b"]:
-    """Mean squared error per sample over the tokens of its valid frames and all channels; 0 where no frame is valid."""
+def token_error(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"]) -> Float[Array, "b f"]:
+    """Mean squared error of each frame over its tokens and channels."""
     squared = jnp.square(predicted.astype(jnp.float32) - jax.lax.stop_gradient(target.astype(jnp.float32)))
-    per_frame = squared.mean(axis=(2, 3)) * mask
-    return per_frame.sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
+    return squared.mean(axis=(2, 3))
 
 
 def token_mse(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"], mask: Bool[Array, "b f"]) -> Term:
-    """Squared error over all elements of valid frames."""
-    squared = jnp.square(predicted.astype(jnp.float32) - jax.lax.stop_gradient(target.astype(jnp.float32)))
-    return _masked(squared.mean(axis=(2, 3)), mask)
+    """Mean squared error over the elements of valid frames."""
+    return _masked(token_error(predicted, target), mask)
 
 
 def token_cosine(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"], mask: Bool[Array, "b f"]) -> Term:
@@ -50,27 +46,27 @@ def cosine(a: Num[Array, "*n d"], b: Num[Array, "*n d"]) -> Float[Array, "*n"]:
 
 
 def attention_kl(
-    predicted: Float[Array, "b f t"], target: Float[Array, "b f t"], mask: Bool[Array, "b f"], *, tiles: int = 1
+    log_predicted: Float[Array, "b f t"], target: Float[Array, "b f t"], mask: Bool[Array, "b f"], *, tiles: int = 1
 ) -> Term:
-    """KL(teacher || student) in nats of two distributions over the tokens of each tile; tokens are tile-major.
+    """KL(teacher || student) in nats, mean over tiles; tokens are tile-major, both distributions sum to 1 per tile.
 
-    Both are renormalised per tile, so that the teacher's rounding cannot make a divergence negative.
+    The teacher's is renormalised, so that its rounding cannot make a divergence negative.
     """
-    shape = (*predicted.shape[:2], tiles, predicted.shape[2] // tiles)
-    p, q = _normalise(jax.lax.stop_gradient(target).reshape(shape)), _normalise(predicted.reshape(shape))
-    divergence = (p * (jnp.log(p) - jnp.log(q))).sum(axis=-1)
+    shape = (*target.shape[:2], tiles, target.shape[2] // tiles)
+    p = jnp.maximum(jax.lax.stop_gradient(target).reshape(shape), 1e-12)
+    p = p / p.sum(axis=-1, keepdims=True)
+    divergence = (p * (jnp.log(p) - log_predicted.reshape(shape))).sum(axis=-1)
     return _masked(divergence.mean(axis=-1), mask)
 
 
-def _normalise(weights: Float[Array, "*n t"]) -> Float[Array, "*n t"]:
-    floored = jnp.maximum(weights.astype(jnp.float32), 1e-12)
-    return floored / floored.sum(axis=-1, keepdims=True)
+def log_error(predicted: Float[Array, "b f"], error: Float[Array, "b f"], mask: Bool[Array, "b f"]) -> Term:
+    """Huber loss (quadratic up to a factor e, linear beyond) of a predicted log error per frame.
 
-
-def log_error(predicted: Float[Array, " b"], error: Float[Array, " b"], valid: Bool[Array, " b"]) -> Term:
-    """Squared error of a predicted log error; the error itself is a target and receives no gradient."""
-    target = jnp.log(jnp.maximum(jax.lax.stop_gradient(error), 1e-8))
-    return _masked(jnp.square(predicted.astype(jnp.float32) - target), valid)
+    The error itself is a target and receives no gradient; linear tails keep an untrained head out of the clipping norm.
+    """
+    miss = predicted - jnp.log(jnp.maximum(jax.lax.stop_gradient(error), 1e-8))
+    size = jnp.abs(miss)
+    return _masked(jnp.where(size <= 1.0, 0.5 * jnp.square(miss), size - 0.5), mask)
 
 
 def _masked(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Term:

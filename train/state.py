@@ -30,6 +30,15 @@ class TrainState:
     """Running average of `params`, same tree."""
 
 
+def initialise(
+    make: Callable[[], nnx.Module], trains: Callable[[Path], bool]
+) -> tuple[nnx.GraphDef, dict[Any, Any], dict[Any, Any]]:
+    """`partition` of a fresh student, built in one compiled function: layer by layer it would compile every shape."""
+    graph, _, _ = partition(nnx.eval_shape(make), trains)
+    params, frozen = jax.jit(lambda: partition(make(), trains)[1:])()
+    return graph, params, frozen
+
+
 def partition(student: nnx.Module, trains: Callable[[Path], bool]) -> tuple[nnx.GraphDef, Tree, Tree]:
     """Splits a student into (graph, params, frozen): `nnx.Param` leaves whose path `trains`, and all the rest."""
 
@@ -58,10 +67,13 @@ def create(params: Tree, frozen: Tree, optimiser: optax.GradientTransformation) 
 
 def replace_leaves(tree: Tree, values: dict[Path, Any]) -> Tree:
     """A copy of a nested dict with the leaves at these paths replaced; a path that is not there is a KeyError."""
-    copy = dict(tree)
     for path, value in values.items():
-        head, rest = path[0], path[1:]
-        if head not in copy:
-            raise KeyError(f"no leaf {'/'.join(map(str, path))}; there are {sorted(map(str, copy))}")
-        copy[head] = replace_leaves(copy[head], {rest: value}) if rest else value
-    return copy
+        tree = _replace_leaf(tree, path, value)
+    return tree
+
+
+def _replace_leaf(tree: Tree, path: Path, value: Any) -> Tree:
+    head, *rest = path
+    if head not in tree:
+        raise KeyError(f"no leaf {head!r}; there are {sorted(map(str, tree))}")
+    return tree | {head: _replace_leaf(tree[head], tuple(rest), value) if rest else value}

@@ -1,0 +1,103 @@
+"""Batches of single frames from the feature store, as a pure function of the step: the step is the whole data state."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from bridge import arc, store
+
+PIXELS = 15
+"""Pixels per cell: the student's box mean makes it bit-identical to the teacher's 30, at a quarter of the bytes."""
+Batch = dict[str, np.ndarray]
+
+
+class DataError(ValueError):
+    """The store cannot feed this stage; the message says what is missing."""
+
+
+class Frames:
+    """The frames of one split: pictures and the teacher's features of each, by position 0..len."""
+
+    def __init__(self, reader: store.Reader, split: str, *, features: tuple[str, ...], cache_bytes: float):
+        """`cache_bytes`: the features are kept in memory where the split's are at most that large."""
+        if split not in ("train", "validation"):
+            raise DataError(f"training never reads split {split!r}: only eval.benchmark opens it")
+        self.split, self._reader = split, reader
+        missing = [name for name in (*features, "cells") if name not in reader.manifest.features]
+        if missing:
+            raise DataError(f"the store lacks {missing}; extract again with --features including them")
+        self._rows, self._starts = reader.frames(split)
+        self.tokens = reader.manifest.teacher.tokens
+        self._features, self._cached = features, {}
+        self._padding = reader.manifest.extraction.get("padding", "white")
+        if len(self) == 0:
+            raise DataError(f"split {split!r} of the store is empty; extract it with --split {split}")
+        if self._size() <= cache_bytes:
+            everything = np.arange(len(self))
+            self._cached = {name: self._fetch(name, everything) for name in (*features, "cells")}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def cached(self) -> bool:
+        """Whether the features are in memory."""
+        return bool(self._cached)
+
+    def read(self, positions: np.ndarray) -> Batch:
+        """video uint8 [b, 1, 1, 450, 450, 3], every feature [b, 1, tokens, ...], valid bool [b] (all true)."""
+        return {
+            "video": arc.render(self.fetch("cells", positions), pixels=PIXELS, padding=self._padding)[:, None, None],
+            **{name: self.fetch(name, positions)[:, None] for name in self._features},
+            "valid": np.ones(len(positions), bool),
+        }
+
+    def fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
+        """One feature of some frames: cells uint8 [b, 30, 30], others [b, tokens, ...], in the store's dtype."""
+        return self._cached[name][positions] if name in self._cached else self._fetch(name, positions)
+
+    def _fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
+        if name == "cells":
+            return self._reader.read(name, self._rows[positions], 1)[:, 0]
+        return self._reader.read(name, self._starts[positions], self.tokens)
+
+    def _size(self) -> int:
+        kinds = self._reader.manifest.features
+        return len(self) * (
+            sum(self.tokens * kinds[name].row_bytes for name in self._features) + kinds["cells"].row_bytes
+        )
+
+
+def order(size: int, *, batch: int, seed: int) -> grain.MapDataset:
+    """The endless sequence of shuffled positions [batch] in 0..size, each epoch in an order of its own."""
+    return grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch)
+
+
+def training(frames: Frames, *, batch: int, seed: int) -> grain.MapDataset:
+    """The endless sequence of training batches: element `step` is the batch of that step, whoever asks, whenever."""
+    return order(len(frames), batch=batch, seed=seed).map(lambda positions: frames.read(np.asarray(positions)))
+
+
+def read_ahead(batches: grain.MapDataset, *, start: int, threads: int, prefetch: int) -> Iterator[Batch]:
+    """Batches from step `start` on, read by threads while the devices work."""
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    return iter(batches[start:].to_iter_dataset(options))
+
+
+def validation(frames: Frames, *, batch: int, limit: int) -> Iterator[Batch]:
+    """Every batch of at most `limit` frames spaced evenly over the split; the last is padded and marked invalid."""
+    chosen = np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int)
+    for first in range(0, len(chosen), batch):
+        positions = chosen[first : first + batch]
+        padded = frames.read(np.resize(positions, batch))
+        yield {**padded, "valid": np.arange(batch) < len(positions)}
+
+
+def token_sample(frames: Frames, name: str, *, most: int, batch: int = 256) -> Iterator[np.ndarray]:
+    """Tokens [n, d] of a feature from frames spaced evenly over the split, at most about `most` tokens in all."""
+    count = max(1, min(len(frames), most // frames.tokens))
+    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    for first in range(0, count, batch):
+        tokens = frames.fetch(name, chosen[first : first + batch])
+        yield tokens.reshape(-1, tokens.shape[-1])

@@ -1,0 +1,198 @@
+"""The training loop: dispatch a step, read the last one's metrics, validate, save; and stop for good reasons only."""
+
+import dataclasses
+import signal
+import time
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from train import checkpoint, config, data, display, metrics, sharding, stages, state, step
+
+LEAST_SHARE = 0.01
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a resume needs besides the arrays; saved as JSON with every checkpoint."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    """Validations since the best one."""
+    finished: str = ""
+    """Why training is over, or empty."""
+
+    def judge(self, value: float, patience: int) -> bool:
+        """Takes in the task metric (higher is better) of the current step; true where it is the best so far."""
+        better = self.best is None or value > self.best
+        self.best, self.best_step = (value, self.step) if better else (self.best, self.best_step)
+        self.stale = 0 if better else self.stale + 1
+        if patience and self.stale >= patience:
+            self.finished = f"no better R² in {patience} validations"
+        return better
+
+
+class Interrupt:
+    """Catches SIGINT and SIGTERM, so that the loop can save first; a second signal acts as it always did."""
+
+    def __init__(self):
+        self.signal = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, self._previous[number])
+
+
+@dataclasses.dataclass(frozen=True)
+class Functions:
+    """The jitted functions of one stage."""
+
+    train: Any
+    measure: Any
+    shares: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where batches come from."""
+
+    train: data.Frames
+    validation: data.Frames
+
+
+class Trainer:
+    """One run in progress: device state, log and checkpoints, moved by `fit`."""
+
+    def __init__(
+        self,
+        options: config.Config,
+        stage: stages.Stage,
+        functions: Functions,
+        sources: Sources,
+        mesh: Mesh,
+        *,
+        steps: int,
+        now: state.TrainState,
+        progress: Progress,
+    ):
+        self.options, self.stage, self.functions, self.sources, self.mesh = options, stage, functions, sources, mesh
+        self.steps, self.now, self.progress = steps, now, progress
+        self.key = jax.device_put(jax.random.key(options.seed), sharding.replicated(mesh))
+        folder = options.launch.out
+        self.last, self.best = checkpoint.Slot(folder / "last"), checkpoint.Slot(folder / "best")
+        self.log = metrics.MetricLog(folder, step=progress.step)
+        self._held, self._mark = metrics.Delayed(), (progress.step, time.perf_counter())
+
+    def fit(self, show: display.Display, interrupt: Interrupt) -> Progress:
+        """Trains until steps or patience end, `--stop-after` or a signal; leaves `last` at the step it stopped."""
+        launch, loop, progress = self.options.launch, self.options.loop, self.progress
+        batches = self._batches()
+        upcoming = sharding.shard_batch(next(batches), self.mesh)
+        while not progress.finished:
+            batch, progress.step = upcoming, progress.step + 1
+            self._advance(batch, show)
+            upcoming = sharding.shard_batch(next(batches), self.mesh)
+            over = progress.step >= self.steps
+            if over:
+                progress.finished = f"{self.steps} steps done"
+            if over or progress.step % loop.eval_every == 0:
+                self._settle(show)
+                self._validate(show)
+                self._save()
+            if interrupt.signal or progress.step == launch.stop_after:
+                self._settle(show)
+                self._save()
+                break
+        self.last.wait()
+        return progress
+
+    def close(self) -> None:
+        """Finishes the writing under way."""
+        self.last.wait()
+        self.best.wait()
+        self.log.close()
+
+    def _batches(self) -> Iterator[data.Batch]:
+        launch = self.options.launch
+        order = data.training(self.sources.train, batch=self.options.recipe.batch, seed=self.options.seed)
+        return data.read_ahead(order, start=self.progress.step, threads=launch.threads, prefetch=launch.prefetch)
+
+    def _advance(self, batch: Any, show: display.Display) -> None:
+        """Dispatches one step; only then reads the metrics of the one before."""
+        every, number = self.options.loop.share_every, self.progress.step
+        measured = self.functions.shares(self.now, batch, self.key) if every and number % every == 0 else {}
+        self.now, values = self.functions.train(self.now, batch, self.key)
+        self._report(self._held.swap(number, values | measured), show)
+
+    def _settle(self, show: display.Display) -> None:
+        """Reads what is held back, so that nothing is saved after a non-finite step."""
+        self._report(self._held.take(), show)
+
+    def _report(self, row: tuple[int, dict[str, float]] | None, show: display.Display) -> None:
+        if row is None:
+            return
+        number, values = row
+        shares = {name: value for name, value in values.items() if name.startswith("share/")}
+        if shares or number % self.options.loop.log_every == 0 or number == 1:
+            self.log.write(number, "train", values)
+        for name, value in shares.items():
+            if value < LEAST_SHARE:
+                show.say(f"step {number}  {name[6:]} has {value:.2%} of the gradient: raise --loss.{name[6:]}")
+        show.step(number, values["loss"])
+
+    def _validate(self, show: display.Display) -> None:
+        """Scores the averaged weights on the validation split, sets what is calibrated there, and judges the metric."""
+        progress, loop = self.progress, self.options.loop
+        rate = self._rate()
+        batches = data.validation(self.sources.validation, batch=self.options.recipe.batch, limit=loop.eval_frames)
+        sharded = (sharding.shard_batch(batch, self.mesh) for batch in batches)
+        sums = [self.functions.measure(self.now.ema, self.now.frozen, batch, self.key) for batch in sharded]
+        summary = self.stage.summarise([{k: np.asarray(v) for k, v in part.items()} for part in jax.device_get(sums)])
+        self.log.write(progress.step, "validation", summary)
+        frozen = state.replace_leaves(self.now.frozen, self.stage.calibrate(summary))
+        self.now = dataclasses.replace(self.now, frozen=jax.device_put(frozen, sharding.replicated(self.mesh)))
+        best = progress.judge(summary[self.stage.metric], loop.patience)
+        self.log.board(progress.step, {"clock/steps_per_second": rate})
+        show.validation(progress.step, values={name: summary[name] for name in self.stage.shown}, rate=rate, best=best)
+        self._mark = (progress.step, time.perf_counter())
+
+    def _rate(self) -> float:
+        number, since = self._mark
+        return (self.progress.step - number) / max(time.perf_counter() - since, 1e-9)
+
+    def _save(self) -> None:
+        """`best` is complete before `last` names it, so that a kill between the two loses nothing."""
+        if self.progress.best_step == self.progress.step:
+            now = self.now
+            weights = {"params": now.params, "frozen": now.frozen, "ema": now.ema}
+            self.best.save(self.progress.step, weights, dataclasses.asdict(self.progress))
+            self.best.wait()
+        self.last.save(self.progress.step, self.now, dataclasses.asdict(self.progress))
+
+
+def make_functions(
+    graph: Any, stage: stages.Stage, optimiser: Any, schedule: Any, options: config.Config, mesh: Mesh
+) -> Functions:
+    """Everything that is compiled."""
+    return Functions(
+        train=step.make_train_step(graph, stage, optimiser, schedule, options, mesh),
+        measure=step.make_measure(graph, stage, mesh),
+        shares=step.make_shares(graph, stage, options, mesh),
+    )

@@ -1,0 +1,138 @@
+"""`python -m train.main`: trains one stage of the student from a feature store."""
+
+import dataclasses
+import math
+import shlex
+import sys
+from typing import Any
+
+import jax
+from flax import nnx
+
+from bridge import manifest, store
+from student_jax import config as student_config
+from student_jax.student import Student
+from train import checkpoint, config, data, display, loop, metrics, optim, record, sharding, stages, standardise, state
+
+USER_ERRORS = (
+    config.ConfigError,
+    data.DataError,
+    checkpoint.CheckpointError,
+    standardise.StatisticsError,
+    manifest.StoreError,
+)
+BAD_INPUT, NON_FINITE = 2, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; 0 when training is over, 2 on bad input, 3 on a non-finite loss, 128 + n after signal n."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return train(config.parse(argv), argv)
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except metrics.NonFiniteError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return NON_FINITE
+
+
+def train(options: config.Config, argv: list[str]) -> int:
+    """One run from first step or checkpoint to the end; returns the exit code."""
+    stage, launch, recipe = stages.select(options), options.launch, options.recipe
+    mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
+    reader = open_store(launch.store)
+    sources = loop.Sources(
+        *(
+            data.Frames(reader, split, features=stage.features, cache_bytes=launch.cache_gib * 2**30)
+            for split in ("train", "validation")
+        )
+    )
+    steps = recipe.steps or math.ceil(recipe.epochs * len(sources.train) / recipe.batch)
+    settings = student_config.make(config.PRESETS[options.preset].student, target(reader.manifest.teacher))
+    run = record.make(options, settings, reader.manifest, steps=steps, devices=mesh.size)
+    record.begin(launch.out, run, resume=launch.resume)
+
+    schedule, optimiser = optim.make_schedule(recipe, steps), optim.make_optimiser(recipe, steps)
+    graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(options.seed)), stage.trains)
+    now = state.create(params, frozen, optimiser)
+    now, progress = begin_or_resume(now, stage, sources.train, run, mesh)
+    functions = loop.make_functions(graph, stage, optimiser, schedule, options, mesh)
+    trainer = loop.Trainer(options, stage, functions, sources, mesh, steps=steps, now=now, progress=progress)
+    with display.Display(steps, start=progress.step) as show, loop.Interrupt() as interrupt:
+        introduce(show, run, stage, sources, params)
+        try:
+            progress = trainer.fit(show, interrupt)
+        finally:
+            trainer.close()
+    return conclude(options, argv, progress, interrupt.signal)
+
+
+def open_store(url: str) -> store.Reader:
+    """The feature store; an empty name is an error that names the command which makes one."""
+    if not url:
+        raise config.ConfigError("--store is needed; make one: python -m teacher_torch.extract --task arc --out STORE")
+    return store.open(url)
+
+
+def target(teacher: manifest.Teacher) -> student_config.Target:
+    """What the student imitates, from the store's manifest."""
+    names = [field.name for field in dataclasses.fields(student_config.Target)]
+    return student_config.Target(**{name: getattr(teacher, name) for name in names})
+
+
+def begin_or_resume(
+    now: state.TrainState, stage: stages.Stage, frames: data.Frames, run: record.Record, mesh: Any
+) -> tuple[state.TrainState, loop.Progress]:
+    """The state to go on from: the newest `last`, or a fresh one with the statistics of the training split."""
+    whole, launch = sharding.replicated(mesh), run.config.launch
+    last = checkpoint.Slot(launch.out / "last")
+    if launch.resume and last.newest() is not None:
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), now)
+        restored, saved = last.load(like)
+        return restored, loop.Progress(**saved)
+    frozen = state.replace_leaves(now.frozen, stage.statistics(frames))
+    return jax.device_put(dataclasses.replace(now, frozen=frozen), whole), loop.Progress()
+
+
+def introduce(
+    show: display.Display, run: record.Record, stage: stages.Stage, sources: loop.Sources, params: Any
+) -> None:
+    """Says what is about to be trained on what."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    teacher, recipe = run.teacher, run.config.recipe
+    show.say(
+        f"{stage.name}: {size:,} trainable values, {run.steps:,} steps of {recipe.batch} on {run.devices} devices, "
+        f"{len(sources.train):,} training and {len(sources.validation):,} validation frames "
+        f"of {teacher['id']} ({teacher['provenance']})"
+    )
+
+
+def conclude(options: config.Config, argv: list[str], progress: loop.Progress, signal: int) -> int:
+    """Says how it ended and what to run next; returns the exit code."""
+    launch = options.launch
+    if not progress.finished:
+        kept = [word for word in argv if word not in ("--resume", "--no-resume")]
+        kept = without(kept, "--stop-after")
+        print(f"saved at step {progress.step}; go on: python -m train.main {shlex.join([*kept, '--resume'])}")
+        return 128 + signal if signal else 0
+    best = f"best R² {progress.best:.4f} at step {progress.best_step}"
+    print(f"done: {progress.finished}; {best}, in {launch.out / 'best'}")
+    teacher = record.read(launch.out).teacher["id"]
+    arguments = ["--run", str(launch.out), "--store", launch.store, "--teacher", teacher, "--out", "runs/report"]
+    print(f"next: python -m eval.benchmark {shlex.join(arguments)}")
+    return 0
+
+
+def without(words: list[str], flag: str) -> list[str]:
+    """`words` less `flag VALUE` and `flag=VALUE`."""
+    kept, skip = [], False
+    for word in words:
+        if not (skip or word == flag or word.startswith(f"{flag}=")):
+            kept.append(word)
+        skip = word == flag
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""A run's config.json: everything that decides its numbers, written before the first step and compared on a resume."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+from typing import Any
+
+from bridge import manifest
+from student_jax.config import StudentConfig
+from train import config
+
+FILE = "config.json"
+FREE = ("launch", "versions")
+"""Fields that a resume may change: neither decides a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a run is."""
+
+    config: config.Config
+    student: StudentConfig
+    steps: int
+    """Training steps, resolved from --steps or --epochs."""
+    devices: int
+    """Devices the batch is split over; sums are rounded in an order that depends on it."""
+    store: str
+    """Digest of the store's manifest."""
+    teacher: dict[str, Any]
+    """Who made the features: id, digest, provenance, licence, layout."""
+    versions: dict[str, str]
+
+
+def make(
+    options: config.Config, student: StudentConfig, source: manifest.Manifest, *, steps: int, devices: int
+) -> Record:
+    """The record of a run about to start."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return Record(
+        config=options,
+        student=student,
+        steps=steps,
+        devices=devices,
+        store=source.digest,
+        teacher=dataclasses.asdict(source.teacher),
+        versions={name: importlib.metadata.version(name) for name in packages},
+    )
+
+
+def read(folder: pathlib.Path) -> Record:
+    """The record of a run folder; a folder that holds none is a ConfigError."""
+    path = folder / FILE
+    if not path.is_file():
+        raise config.ConfigError(
+            f"{path} not found, so {folder} holds no run; train one: python -m train.main --out {folder}"
+        )
+    try:
+        return config.from_json(Record, json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise config.ConfigError(f"{path} is damaged ({error}); start again with another --out") from error
+
+
+def begin(folder: pathlib.Path, record: Record, *, resume: bool) -> None:
+    """Writes config.json for a new run, or checks that a resumed one is the same run; any difference is named."""
+    if not resume:
+        if (folder / FILE).exists():
+            raise config.ConfigError(
+                f"{folder} already holds a run; add --resume to go on with it, or use another --out"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write(folder / FILE, record)
+    old, new = (_deciding(config.to_json(each)) for each in (read(folder), record))
+    changed = config.differences(old, new)
+    if changed:
+        raise config.ConfigError(
+            f"{folder} was started with other settings: {'; '.join(changed)}. Use those, or another --out"
+        )
+    return None
+
+
+def _deciding(tree: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in tree.items() if name not in FREE}
+    return kept | {"config": {name: value for name, value in tree["config"].items() if name not in FREE}}
+
+
+def _write(path: pathlib.Path, record: Record) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(config.to_json(record), indent=1) + "\n", encoding="utf-8")
+    os.replace(draft, path)
