@@ -105,6 +105,15 @@ def test_index_that_lies(sharded):
         checkpoint.load(sharded)
 
 
+def test_index_that_forgets_a_tensor(sharded):
+    table = json.loads((sharded / shards.INDEX).read_text())
+    forgotten = next(key for key in table["weight_map"] if "vlln" in key)
+    del table["weight_map"][forgotten]
+    (sharded / shards.INDEX).write_text(json.dumps(table))
+    with pytest.raises(checkpoint.CheckpointError, match=rf"does not name: \['{forgotten}'\]"):
+        checkpoint.load(sharded)
+
+
 def test_file_reopened_often_gives_the_same(golden_folder, golden_model, monkeypatch):
     monkeypatch.setattr(shards, "MAPPED_BYTES", 1)
     assert same(checkpoint.load(golden_folder, dtype=torch.float32), golden_model)
