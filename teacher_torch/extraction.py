@@ -43,7 +43,8 @@ def write_groups(
             arrays = groups.empty(manifest, group)
             for (_, batch), inputs in batches:
                 chosen = [records[i] for i in batch]
-                groups.fill(arrays, manifest, batch, _run(model, inputs, chosen, manifest))
+                values = _run(model, inputs, chosen, manifest)
+                groups.fill(arrays, manifest, group=group, batch=batch, values=values)
                 report(len(batch), 0)
             if saving is not None:
                 report(0, saving.result())

@@ -28,9 +28,8 @@ def empty(manifest: Manifest, group: int) -> Arrays:
     return {n: np.empty((rows[f.axis], *f.shape), f.numpy_dtype) for n, f in manifest.features.items()}
 
 
-def fill(arrays: Arrays, manifest: Manifest, batch: Sequence[int], values: Arrays) -> None:
+def fill(arrays: Arrays, manifest: Manifest, *, group: int, batch: Sequence[int], values: Arrays) -> None:
     """Put a batch's values [records, rows, *shape] into its group's arrays."""
-    group = next(g for g, (first, last) in enumerate(manifest.groups) if first <= batch[0] < last)
     for name, array in arrays.items():
         axis = manifest.axes[manifest.features[name].axis]
         for record, rows in zip(batch, values[name], strict=True):

@@ -78,7 +78,7 @@ class Setting:
         ours = self.teacher.id == RANDOM or (self.teacher.folder / provenance.FILE).is_file()
         self.device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = options.dtype if options.dtype != "auto" else "float32" if ours else "bfloat16"
-        self.limit = options.limit if options.limit or options.teacher else FEW
+        self.limit = FEW if options.limit is None and options.teacher is None else options.limit
         self.records = plan.choose_records(options.dataset, options.splits, self.limit)
         self.max_tiles = options.tiles or (standin.MAX_TILES if ours else OFFICIAL_TILES)
         self.words = load_tokenizer(options.tokenizer, self.teacher)

@@ -255,7 +255,7 @@ def test_head_is_loaded_only_when_asked_for(run, monkeypatch):
         (("--features", "saliency"), "no such features for ARC: saliency; there are cells, image_tokens"),
         (("--splits", "dev"), "no such splits: dev; there are train, validation, test"),
         (("--shard", "2/2"), "expected i/n with 0 <= i < n"),
-        (("--limit", "-1"), "expected at least one task"),
+        (("--limit", "0"), "expected at least one task"),
         (("--teacher", "nowhere"), "no checkpoint folder nowhere"),
         (("--teacher", "standin-robot"), "standin-robot"),
         (("--tokenizer", "nowhere"), "no tokenizer folder nowhere"),
