@@ -14,6 +14,7 @@ from bridge.observation import Observation
 from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot.model import Groot
 
+torch.set_num_threads(1)  # the models are tiny: a second thread only waits, for long where the cores are shared
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
