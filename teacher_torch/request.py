@@ -159,7 +159,10 @@ def load_tokenizer(name: str | None, teacher: standin.Teacher) -> Tokenizer:
     if teacher.id == RANDOM and name is None:
         return standin.make_tokenizer()
     own = any((teacher.folder / file).is_file() for file in (tokenizer.TOKEN_IDS, *tokenizer.FILES))
-    return tokenizer.load(name or (teacher.folder if own else tokenizer.HUB_COPY))
+    try:
+        return tokenizer.load(name or (teacher.folder if own else tokenizer.HUB_COPY))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; or give --tokenizer {tokenizer.PACKAGED}, which needs no file") from error
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -258,7 +258,7 @@ def test_head_is_loaded_only_when_asked_for(run, monkeypatch):
         (("--limit", "0"), "expected at least one task"),
         (("--teacher", "nowhere"), "no checkpoint folder nowhere"),
         (("--teacher", "standin-robot"), "standin-robot"),
-        (("--tokenizer", "nowhere"), "no tokenizer folder nowhere"),
+        (("--tokenizer", "nowhere"), "or give --tokenizer packaged"),
         (("--out", "nothing://x"), "not a folder or a URL"),
     ],
 )
