@@ -113,7 +113,7 @@ def tiny(target: Target) -> StudentConfig:
 
 def standin(target: Target) -> StudentConfig:
     """For the stand-in teacher (64 tokens, 128 channels), trained on two CPU cores."""
-    vision = VisionConfig(canvas=224, patch=28, width=192, heads=6, mlp=576, stem_blocks=2, step_blocks=1, max_steps=3)
+    vision = VisionConfig(canvas=224, patch=28, width=128, heads=4, mlp=384, stem_blocks=2, step_blocks=1, max_steps=3)
     return StudentConfig(vision, target)
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, UInt8
 def patches(frames: UInt8[Array, "n h w 3"], canvas: int, patch: int) -> Float[Array, "n p c"]:
     """Patches [n, (canvas/patch)^2 row-major, patch*patch*3] in [-1, 1] of frames stretched to canvas x canvas.
 
-    The box mean sums uint8 values exactly: two renders of one picture whose sizes differ by a power of two, and that
-    shrink to the same size, give bit-identical patches. Smaller frames are interpolated.
+    The box mean is exact: renders of one picture whose sizes differ by a power of two give bit-identical patches if the
+    smaller is no smaller than the canvas. Smaller frames are interpolated.
 
     Weighted sums of gathered rows and columns rather than einsums: the resize matrix has two or three entries a row,
     and XLA turns this into vector loops that cost a tenth of the dense products on a CPU.
@@ -41,8 +41,8 @@ def flops(height: int, width: int, canvas: int) -> float:
 
 
 def _box(side: int, canvas: int) -> int:
-    """The largest whole factor that divides `side` and leaves at least `canvas` pixels; 1 if `side` is smaller."""
-    return max(k for k in range(1, max(side // canvas, 1) + 1) if side % k == 0)
+    """The largest power of two that divides `side` and leaves at least `canvas` pixels; 1 if there is none."""
+    return max(1 << k for k in range(side.bit_length()) if side % (1 << k) == 0 and (k == 0 or side >> k >= canvas))
 
 
 def _box_mean(frames: UInt8[Array, "n h w 3"], canvas: int) -> Float[Array, "n y x 3"]:

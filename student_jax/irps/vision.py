@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from student_jax import config, cost, irp, layers, pixels
 from student_jax.irps import readout
@@ -27,21 +27,24 @@ class Meta:
 class VisionIrp(nnx.Module):
     """Patch transformer whose last blocks are weight-shared over refinement steps.
 
-    init_state: patches -> stem blocks = tokens x [b, f, p, d], f = t * v frames, each seen on its own. step: x + gate *
-    (what the step blocks add to x + patches + step embedding). Heads are shared by all steps, so every state is valid.
+    init_state: patches -> stem blocks = tokens x [b, f, p, d], f = t * v frames, each seen on its own. step:
+    x + gate[step] * (what the step blocks add to x + patches + step embedding). All steps share the heads, so every
+    state is valid.
     """
 
     def __init__(self, vision: config.VisionConfig, target: config.Target, *, rngs: nnx.Rngs):
         width, dtype = vision.width, vision.dtype
         self.config = vision
         self.target = target
-        self.embed = layers.Linear(3 * vision.patch**2, width, dtype=dtype, rngs=rngs)
+        self.embed = layers.PatchEmbedding(vision.patch, width, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(jnp.asarray(_sinusoids(vision.grid, width)))
         self.stem = nnx.List([self._block(rngs) for _ in range(vision.stem_blocks)])
         self.again = layers.Linear(width, width, dtype=dtype, rngs=rngs)
         self.step_embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vision.max_steps, width), jnp.float32))
         self.blocks = nnx.List([self._block(rngs) for _ in range(vision.step_blocks)])
-        self.gate = nnx.Param(jnp.ones(width, jnp.float32))
+        # A gate per step, ever smaller: with one for all, a block that is shared overshoots in its last steps.
+        shrinking = 0.3 ** jnp.arange(vision.max_steps, dtype=jnp.float32)
+        self.gate = nnx.Param(jnp.tile(shrinking[:, None], (1, width)))
         self.readout = readout.Readout(vision, target, rngs=rngs)
         self.error_norm = layers.RmsNorm(width)
         self.error_up = layers.Linear(width, width // 2, dtype=dtype, rngs=rngs)
@@ -79,7 +82,7 @@ class VisionIrp(nnx.Module):
         return irp.State(x, jnp.zeros(b, jnp.int32), jnp.ones(b, jnp.float32), meta)
 
     def step(self, state: irp.State, inputs: irp.Inputs) -> irp.State:
-        """One refinement; past the last embedded step the last embedding is used again."""
+        """One refinement; past the last one the last embedding and gate are used again."""
         index = jnp.minimum(state.step, self.config.max_steps - 1)
         embedding = self.step_embedding[...][index][:, None, None]
         before = (state.x + state.meta.patches + embedding).reshape(-1, *state.x.shape[2:])
@@ -87,7 +90,7 @@ class VisionIrp(nnx.Module):
         for block in self.blocks:
             after = block(after)
         added = (after - before).reshape(state.x.shape)
-        x = state.x + layers.along_last(self.gate[...], added) * added
+        x = state.x + self.gate[...][index][:, None, None] * added
         return dataclasses.replace(state, x=x, step=state.step + 1)
 
     def project(self, state: irp.State) -> irp.State:
@@ -120,7 +123,7 @@ class VisionIrp(nnx.Module):
         return self._read(state)[1]
 
     def output(self, state: irp.State) -> dict[str, Array]:
-        """`image_tokens` [b, f, tokens, width] in the teacher's basis; `vision_attention` [b, f, tokens], sum 1 a tile."""
+        """`image_tokens` [b, f, tokens, width], teacher's basis; `vision_attention` [b, f, tokens], sum 1 per tile."""
         tokens = layers.product(self.standardised(state), self.basis[...], self.config.dtype)
         tokens = tokens + layers.along_last(self.mean[...], tokens)
         return {"image_tokens": tokens, "vision_attention": jnp.exp(self.log_attention(state))}
@@ -137,16 +140,17 @@ class VisionIrp(nnx.Module):
         block = cost.block(tokens, vision.width, mlp=vision.mlp)
         judge = cost.linear(tokens, vision.width, vision.width // 2) + cost.linear(tokens, vision.width // 2, 1)
         embed = pixels.flops(h, w, vision.canvas) + cost.linear(tokens, 3 * vision.patch**2, vision.width)
+        frames = t * v
         again = cost.linear(tokens, vision.width, vision.width)
         return cost.Flops(
-            init=t * v * (embed + vision.stem_blocks * block + again + judge),
-            step=t * v * (vision.step_blocks * block + judge),
-            output=t * v * (self.readout.flops() + cost.linear(self.target.tokens, *[self.target.width] * 2)),
+            init=frames * (embed + vision.stem_blocks * block + again + judge) + self.embed.flops(),
+            step=frames * (vision.step_blocks * block + judge),
+            output=frames * (self.readout.flops() + cost.linear(self.target.tokens, *[self.target.width] * 2)),
         )
 
 
-def _frame_shape(video: UInt8[Array, "b t v h w 3"]) -> tuple:
-    """(b, t, v, h, w); b may be symbolic."""
+def _frame_shape(video: irp.Leaf) -> tuple:
+    """(b, t, v, h, w) of a checked video; b may be symbolic."""
     if video.ndim != 6 or video.shape[-1] != 3 or video.dtype != jnp.uint8:
         raise ValueError(
             f"Inputs.video must be uint8 [b, t, v, h, w, 3]; got {video.dtype} {video.shape}. "
