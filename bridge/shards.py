@@ -106,16 +106,14 @@ def keys(files: ts.KvStore) -> set[str]:
 
 
 def write(files: ts.KvStore, contents: dict[str, bytes]) -> None:
-    """Write files concurrently; each is whole or absent, and on disk when this returns."""
+    """Write files concurrently; each is whole or absent, and on disk when this returns. None is still being written."""
     futures = {key: files.write(key, content) for key, content in contents.items()}
-    for key, future in futures.items():
-        try:
-            future.result()
-        except ValueError as error:
-            raise StoreError(
-                f"{files.url}{key}: cannot be written ({error}); make room or mend the permissions, "
-                "then run the same command again: it goes on after the last committed group"
-            ) from error
+    errors = {key: error for key, future in futures.items() if (error := future.exception()) is not None}
+    for key, error in errors.items():
+        raise StoreError(
+            f"{files.url}{key}: cannot be written ({error}); make room or mend the permissions, "
+            "then run the same command again: it goes on after the last committed group"
+        ) from error
 
 
 def create(files: ts.KvStore, key: str, content: bytes) -> bytes:
