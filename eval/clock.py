@@ -58,7 +58,9 @@ def answer(request: dict, act) -> dict:
     if request["do"] == "rate":
         return {"event": "rate", "flops_per_s": matrix_rate(**request["shape"])}
     if request["do"] == "memory":
-        return {"event": "memory", "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"event": "memory", "peak_bytes": peak, "device_peak_bytes": device}
     return {"event": "error", "message": f"expected run, rate or memory, got {request['do']!r}"}
 
 

@@ -118,7 +118,7 @@ class Book:
         """Latency, memory and size of the student and of every teacher asked for, present or not."""
         names = [(STUDENT, OUTPUTS[:1]), *((name, OUTPUTS) for name in teachers)]
         rows = [row for name, outputs in names for output in outputs for row in self._latency(name, output)]
-        rows += [self._speedup(teachers), *self._hardware()]
+        rows += [self._speedup(teachers), *self._hardware(), *self._compile(names)]
         for name, _ in names:
             rows += self._memory(name)
         return rows + self._sizes(teachers)
@@ -160,7 +160,6 @@ class Book:
         rows = [
             self._row("speed.student.flops", flops / 1e6, "MFLOP", note=f"matrix products of one observation: {taken}"),
             self._row("speed.student.matrix_rate", rate / 1e9, "GFLOP/s", better="higher", note=f"measured: {shape}"),
-            self._row("speed.student.compile", facts["compile_s"], "s", note="first call: compilation and one run"),
         ]
         samples = self.speed.lanes.get(f"{STUDENT}.{OUTPUTS[0]}")
         if samples is not None:
@@ -169,12 +168,26 @@ class Book:
             rows.append(self._row("speed.student.over_hardware", float(np.median(samples)) / ideal, "x", note=note))
         return rows
 
+    def _compile(self, names: Sequence[tuple[str, tuple[str, ...]]]) -> list[report.Row]:
+        """Apart from every latency: the first call of each output, compilation and one run."""
+        started = [(name, self.speed.facts[name]["compile_s"]) for name, _ in names if name in self.speed.facts]
+        return [
+            self._row(f"speed.{name}.compile", seconds, "s", note="first calls: compilation and one run of each output")
+            for name, seconds in started
+            if not name.endswith("_eager")
+        ]
+
     def _memory(self, name: str) -> list[report.Row]:
         facts, row_id = self.speed.facts.get(name, {}), f"memory.{name}.peak_rss"
         if "peak_bytes" not in facts:
             return [self._empty(row_id, "MB", self._reason(name))]
         note = "ru_maxrss of its own process, interpreter and libraries included"
-        return [self._row(row_id, facts["peak_bytes"] / 1e6, "MB", note=note)]
+        rows = [self._row(row_id, facts["peak_bytes"] / 1e6, "MB", note=note)]
+        if (device := facts.get("device_peak_bytes")) is not None:
+            rows.append(
+                self._row(f"memory.{name}.peak_device", device / 1e6, "MB", note="allocated on the accelerator")
+            )
+        return rows
 
     def _sizes(self, teachers: Sequence[str]) -> list[report.Row]:
         rows = [

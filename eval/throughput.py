@@ -1,4 +1,4 @@
-"""How fast the store reads random records beside raw files of the same bytes: in turns, page cache warm."""
+"""How fast the store reads at random beside raw files of the same bytes: in turns, page cache warm."""
 
 import pathlib
 import tempfile
@@ -10,24 +10,36 @@ import numpy as np
 from bridge import store
 from eval import report, statistics
 
-KEPT = 64  # records read, at most: they fit into the page cache
+KEPT = 64  # records read, at most, and together
+KEPT_BYTES = 256e6  # so that they fit into the page cache
+READ_BYTES = 4e9  # read in all, at most
+BATCH, BATCH_BYTES = 64, 8e6  # frames of one batched read
 NOTES = {
-    "reader": "one record of image_tokens through bridge.store: decompressed and checksummed",
-    "raw_file": "np.fromfile of the same bytes, one file per record",
+    "reader.record_read": "one record of image_tokens through bridge.store: decompressed and checksummed",
+    "reader.batch_read": "random frames in one concurrent read, as training does",
+    "raw_file.record_read": "np.fromfile of the same record's bytes, one file per record",
 }
 
 
-def measure(reader: store.Reader, feature: str, records: np.ndarray, *, reads: int, seed: int) -> dict[str, np.ndarray]:
-    """Megabytes (1e6) per second of `reads` random reads, by way of reading; the first read of each is not counted."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(records, size=min(len(records), KEPT), replace=False)
-    rates: dict[str, list[float]] = {"reader": [], "raw_file": []}
+def measure(reader: store.Reader, feature: str, split: str, *, reads: int, seed: int) -> dict[str, np.ndarray]:
+    """Megabytes (1e6) per second of at most `reads` random reads, by way of reading; the first of each is left out."""
+    rng, tokens = np.random.default_rng(seed), reader.manifest.teacher.tokens
+    frame = tokens * reader.manifest.features[feature].row_bytes
+    starts, batch = reader.frames(split)[1], int(np.clip(BATCH_BYTES // frame, 1, BATCH))
+    chosen = _records(reader, split, frame, rng)
+    reads = int(np.clip(READ_BYTES // (frame * batch), 1, reads))
+    rates: dict[str, list[float]] = {name: [] for name in NOTES}
     with tempfile.TemporaryDirectory() as folder:
-        files = [_raw_file(pathlib.Path(folder), reader.record(feature, int(record)), str(record)) for record in chosen]
+        files = [_raw_file(pathlib.Path(folder), reader.record(feature, record), str(record)) for record in chosen]
         for index in [*range(len(chosen)), *rng.integers(0, len(chosen), size=reads)]:
-            path, dtype = files[index]
-            rates["reader"].append(_rate(lambda i=index: reader.record(feature, int(chosen[i]))))
-            rates["raw_file"].append(_rate(lambda p=path, d=dtype: np.fromfile(p, dtype=d)))
+            record, (path, dtype), frames = chosen[index], files[index], rng.choice(starts, batch)
+            ways = (
+                lambda r=record: reader.record(feature, r),
+                lambda f=frames: reader.read(feature, f, tokens),
+                lambda p=path, d=dtype: np.fromfile(p, dtype=d),
+            )
+            for name, way in zip(NOTES, ways, strict=True):
+                rates[name].append(_rate(way))
     return {name: np.array(values[len(chosen) :]) for name, values in rates.items()}
 
 
@@ -37,11 +49,19 @@ def rows(rates: dict[str, np.ndarray], context: report.Context, *, seed: int) ->
     for name, samples in rates.items():
         got = statistics.median_interval(samples, rng)
         span = {"n": samples.size, "ci_low": got.low, "ci_high": got.high}
-        made.append(report.Row(f"store.{name}.record_read", got.value, "MB/s", context, **span, note=NOTES[name]))
-    got = statistics.ratio_interval(rates["reader"], rates["raw_file"], rng)
-    span = {"n": rates["reader"].size, "ci_low": got.low, "ci_high": got.high}
-    note = "store over raw files, warm page cache: what the disk costs is in neither"
+        made.append(report.Row(f"store.{name}", got.value, "MB/s", context, **span, note=NOTES[name]))
+    mine, raw = rates["reader.record_read"], rates["raw_file.record_read"]
+    got = statistics.ratio_interval(mine, raw, rng)
+    span = {"n": mine.size, "ci_low": got.low, "ci_high": got.high}
+    note = "records through the store over raw files, warm page cache: what the disk costs is in neither"
     return [*made, report.Row("store.reader.share_of_raw", got.value, "x", context, **span, note=note)]
+
+
+def _records(reader: store.Reader, split: str, frame: int, rng: np.random.Generator) -> list[int]:
+    records = reader.records(split)
+    largest = frame * int(reader.counts["frame"][records].max())
+    count = int(np.clip(KEPT_BYTES // largest, 1, min(KEPT, len(records))))
+    return rng.choice(records, size=count, replace=False).tolist()
 
 
 def _raw_file(folder: pathlib.Path, array: np.ndarray, name: str) -> tuple[pathlib.Path, np.dtype]:

@@ -152,6 +152,7 @@ def race(lanes: list[Lane], plan: Plan) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The parent's environment without fake devices: they would split the child's threads."""
+    """The parent's environment without fake devices, which would split the child's threads, and without jax's habit of
+    taking most of a GPU at once, which would leave the other contestants none."""
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
-    return {**os.environ, "XLA_FLAGS": flags}
+    return {**os.environ, "XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

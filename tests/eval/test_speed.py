@@ -13,7 +13,12 @@ META = {
 }
 STUDENT = {"steps": {"vision": 3}, "flops_per_s": 1e9, "compile_s": 1.5, "peak_bytes": 5_000_000}
 COST = {"parameters": 7, "bytes": 28, "flops": 2e6}
-TEACHER = {"peak_bytes": 9_000_000, "costs": {"image_tokens": COST, "backbone_features": COST}}
+TEACHER = {
+    "peak_bytes": 9_000_000,
+    "compile_s": 0.1,
+    "device_peak_bytes": 2_000_000,
+    "costs": {"image_tokens": COST, "backbone_features": COST},
+}
 NAMES = ("teacher_float32_eager", "teacher_bfloat16_eager")
 
 
@@ -69,8 +74,15 @@ def test_memory_and_size_of_both():
     got = rows(lanes(), facts={NAMES[0]: TEACHER})
     assert got["memory.student.peak_rss"].value == 5
     assert got[f"memory.{NAMES[0]}.peak_rss"].value == 9
+    assert got[f"memory.{NAMES[0]}.peak_device"].value == 2
     assert got["size.student.parameters"].value == 100
     assert got[f"size.{NAMES[0]}.image_tokens_flops"].value == 2
+
+
+def test_compilation_is_a_row_of_its_own_for_whoever_compiles():
+    got = rows(lanes(), facts={NAMES[0]: TEACHER})
+    assert got["speed.student.compile"].value == 1.5
+    assert f"speed.{NAMES[0]}.compile" not in got
 
 
 def test_teacher_rows_do_not_carry_the_students_size():

@@ -79,5 +79,10 @@ def test_fake_devices_are_not_inherited(monkeypatch):
     assert timing._environment()["XLA_FLAGS"].split() == ["--xla_a=1", "--xla_b=2"]
 
 
+def test_a_gpu_is_shared(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    assert timing._environment()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+
+
 def test_samples_without_any_turn_are_empty():
     assert timing.Lane("x", None, "y").samples.shape == np.array([]).shape

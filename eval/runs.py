@@ -1,0 +1,68 @@
+"""Trained students by run folder, and whether they belong together and to a store."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from bridge import store
+from student_jax.student import Student
+from train import checkpoint, record
+
+HOME = pathlib.Path("runs")
+
+
+class RunError(ValueError):
+    """Runs that cannot be reported as asked; the message names the folder and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One trained student: its folder, what config.json says of it, and the best checkpoint's averaged weights."""
+
+    folder: pathlib.Path
+    record: record.Record
+    student: Student
+
+    @property
+    def preset(self) -> str:
+        """The preset it was trained with."""
+        return self.record.config.preset
+
+    @property
+    def seed(self) -> int:
+        """The seed it was trained with."""
+        return self.record.config.seed
+
+
+def newest(home: pathlib.Path = HOME) -> pathlib.Path:
+    """The run folder under `home` whose best checkpoint changed last."""
+    found = [path.parent for path in home.glob("*/best") if (path.parent / record.FILE).is_file()]
+    if not found:
+        raise RunError(f"no trained run in {home}/; train one: python -m train.main --store STORE --out {home}/vision")
+    return max(found, key=lambda folder: ((folder / "best").stat().st_mtime, folder.name))
+
+
+def load(folders: Sequence[pathlib.Path]) -> list[Run]:
+    """The runs, which must differ in nothing but their seed."""
+    runs = []
+    for folder in folders:
+        student, _ = checkpoint.load_student(folder)
+        runs.append(Run(folder, record.read(folder), student))
+    first = runs[0]
+    for other in runs[1:]:
+        if (other.record.student, other.record.teacher) != (first.record.student, first.record.teacher):
+            raise RunError(
+                f"{first.folder} and {other.folder} differ in student or teacher: only seeds of one setting are "
+                "averaged; report them one by one with --run and --out"
+            )
+        if other.seed in [run.seed for run in runs if run is not other]:
+            raise RunError(f"{other.folder} has seed {other.seed} like another --run: give runs of different seeds")
+    return runs
+
+
+def check_store(run: Run, reader: store.Reader, url: str) -> None:
+    """The store must hold features of the teacher that the run imitates."""
+    teacher, wanted = dataclasses.asdict(reader.manifest.teacher), run.record.teacher
+    if wrong := [name for name in wanted if wanted[name] != teacher.get(name)]:
+        shown = "; ".join(f"{name} {wanted[name]!r} there, {teacher.get(name)!r} in the store" for name in wrong)
+        raise RunError(f"{run.folder} imitates another teacher than {url} holds ({shown}); give its own --store")
