@@ -189,7 +189,7 @@ def _tick(irp: Irp, inputs: Inputs, carry: _Carry, budget: Array, *, max_steps: 
     count = carry.count + 1
     later = jnp.arange(max_steps + 1)[None] >= count
     energy = jnp.where(later, state.energy[:, None], carry.energy)
-    better = running & (state.energy >= 0) & (state.energy < carry.best.energy)
+    better = (state.energy >= 0) & (state.energy < carry.best.energy)
     judged = _judge(energy, count, budget, max_steps=max_steps, halt=halt)
     reason = jnp.where(running, judged, carry.reason)
     return _Carry(count, state, _select(better, state, carry.best), energy, reason)

@@ -13,8 +13,9 @@ def test_one_atp_is_ten_megaflop():
 
 def test_affordable_steps_never_overdraw():
     rng = np.random.default_rng(0)
-    atp = np.float32(np.concatenate([rng.uniform(0, 50, 5000), np.arange(100) * np.float32(0.1)]))
     for price in (0.1, 0.3, 5.2703233, 1 / 3):
+        exact = np.arange(1, 10, dtype=np.float32) * np.float32(price)
+        atp = np.concatenate([rng.uniform(0, 50, 5000).astype(np.float32), exact, np.nextafter(exact, np.float32(0))])
         steps = cost.affordable(jnp.asarray(atp), price, max_steps=8)
         assert np.all(np.float32(steps) * np.float32(price) <= atp)
         assert np.all((np.asarray(steps) == 8) | ((np.asarray(steps) + 1.01) * price > atp))
