@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import sys
 import time
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridge import memory
 from eval import policy
 
 
@@ -59,7 +59,7 @@ def answer(request: dict, act) -> dict:
         return {"event": "rate", "flops_per_s": matrix_rate(**request["shape"])}
     if request["do"] == "memory":
         device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = memory.peak_bytes()
         return {"event": "memory", "peak_bytes": peak, "device_peak_bytes": device}
     return {"event": "error", "message": f"expected run, rate or memory, got {request['do']!r}"}
 

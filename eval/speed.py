@@ -181,7 +181,7 @@ class Book:
         facts, row_id = self.speed.facts.get(name, {}), f"memory.{name}.peak_rss"
         if "peak_bytes" not in facts:
             return [self._empty(row_id, "MB", self._reason(name))]
-        note = "ru_maxrss of its own process, interpreter and libraries included"
+        note = "peak resident memory of its own process, interpreter and libraries included"
         rows = [self._row(row_id, facts["peak_bytes"] / 1e6, "MB", note=note)]
         if (device := facts.get("device_peak_bytes")) is not None:
             rows.append(

@@ -4,7 +4,6 @@ import argparse
 import functools
 import json
 import pathlib
-import resource
 import sys
 import time
 
@@ -13,7 +12,7 @@ import rich.console
 import rich.table
 import torch
 
-from bridge import arc
+from bridge import arc, memory
 from bridge import embodiment as embodiments
 from bridge.embodiment import Embodiment, EmbodimentError
 from bridge.observation import Observation, ObservationError
@@ -162,7 +161,7 @@ def check(args: argparse.Namespace, console: rich.console.Console) -> None:
         lines = act(model, given.to(args.device), body, args.seed)
     for line in lines:
         say(line)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = memory.peak_bytes() / 2**30
     say(f"peak memory {peak:.2f} GiB; it loads and {'gives features' if args.features_only else 'acts'}")
 
 

@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import pathlib
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bridge import embodiment
+from bridge import embodiment, memory
 from bridge.observation import Observation
 from teacher_torch import standin
 from teacher_torch.groot import checkpoint, inputs, tokenizer
@@ -84,7 +83,7 @@ def answer(clock: Clock, request: dict) -> dict:
     """One reply to one request."""
     if request.get("do") == "memory":
         device = torch.cuda.max_memory_allocated(clock.device) if clock.device.type == "cuda" else None
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = memory.peak_bytes()
         return {"event": "memory", "peak_bytes": peak, "device_peak_bytes": device}
     if request.get("do") != "run" or request.get("output") not in OUTPUTS:
         return {"event": "error", "message": f"expected memory, or run with one of {', '.join(OUTPUTS)}, got {request}"}
