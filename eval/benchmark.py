@@ -100,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console().print(report.table(found))
+    console = Console()
+    console.print(report.table(found, width=console.width))
     print(json.dumps({"report": str(options.out / "report.html"), "bars_missed": found.failures}))
     return int(options.strict and bool(found.failures))
 

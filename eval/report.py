@@ -170,17 +170,19 @@ def cells(row: Row) -> tuple[str, ...]:
     return (row.id, number(row.value), row.unit, span, seeds, number(row.n), number(row.seeds), *levels, row.verdict)
 
 
-def table(report: Report) -> Table:
-    """The printed view, narrow enough for a terminal: a missed bar is red, an empty cell dim."""
+def table(report: Report, *, width: int = 120) -> Table:
+    """The printed view: a missed bar is red, an empty cell dim; a narrow one leaves intervals and n to the page."""
     view = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    view.add_column("row", overflow="fold")
-    for name in ("value", "95 % interval", "n", "bar", ""):
-        view.add_column(name, no_wrap=True, justify="right")
+    view.add_column("row", overflow="fold", min_width=36)
+    wide = width >= 110
+    for name in ("value", *(["95 % interval", "n"] if wide else []), "bar", ""):
+        view.add_column(name, no_wrap=True, justify="right", min_width=4)
     for row in report.rows:
         name, value, unit, span, _, n, seeds, bar, _, verdict = cells(row)
         count = f"{n} x {seeds}" if seeds else n
         style = {"PASS": "green", "FAIL": "bold red"}.get(verdict[:4], "")
-        shown = (name, f"{value} {unit}".strip() if value else "", span, count, bar, Text(verdict, style=style))
+        short = Text(verdict[:4] if style else "", style=style)  # why a cell is empty stands in the page
+        shown = (name, f"{value} {unit}".strip() if value else "", *([span, count] if wide else []), bar, short)
         view.add_row(*shown, style="dim" if row.value is None else "")
     return view
 
