@@ -15,6 +15,16 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,dev]"
 	touch $(STAMP)
 
+# Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report. A second call goes on where one stopped.
+DEMO := runs/demo
+demo: $(STAMP)
+	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(DEMO)/teacher --resume
+	$(BIN)/python -m teacher_torch.extract --teacher $(DEMO)/teacher --out $(DEMO)/store
+	$(BIN)/python -m train.main --stage components --component vision --store $(DEMO)/store --out $(DEMO)/vision \
+		--preset standin --steps 300 --eval-every 100 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --run $(DEMO)/vision --store $(DEMO)/store --teacher $(DEMO)/teacher \
+		--out $(DEMO)/report --quick
+
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
