@@ -181,7 +181,8 @@ def table(report: Report, *, width: int = 120) -> Table:
         name, value, unit, span, _, n, seeds, bar, _, verdict = cells(row)
         count = f"{n} x {seeds}" if seeds else n
         style = {"PASS": "green", "FAIL": "bold red"}.get(verdict[:4], "")
-        shown = (name, f"{value} {unit}".strip() if value else "", *([span, count] if wide else []), bar, Text(verdict, style=style))
+        middle = [span, count] if wide else []
+        shown = (name, f"{value} {unit}".strip() if value else "", *middle, bar, Text(verdict, style=style))
         view.add_row(*shown, style="dim" if row.value is None else "")
     return view
 
