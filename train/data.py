@@ -32,7 +32,7 @@ class Frames:
         self._features, self._cached = features, {}
         self._padding = reader.manifest.extraction.get("padding", "white")
         if len(self) == 0:
-            raise DataError(f"split {split!r} of the store is empty; extract it with --split {split}")
+            raise DataError(f"split {split!r} of the store is empty; extract it with --splits {split}")
         if self._size() <= cache_bytes:
             everything = np.arange(len(self))
             self._cached = {name: self._fetch(name, everything) for name in (*features, "cells")}

@@ -1,5 +1,7 @@
 """Losses as (sum, count) pairs, so that masked means reduce right over batches and devices. All float32."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
@@ -57,6 +59,17 @@ def attention_kl(
     p = p / p.sum(axis=-1, keepdims=True)
     divergence = (p * (jnp.log(p) - log_predicted.reshape(shape))).sum(axis=-1)
     return _masked(divergence.mean(axis=-1), mask)
+
+
+def step_rise(errors: Sequence[Float[Array, "b f"]], mask: Bool[Array, "b f"], *, fall: float) -> Term:
+    """How far each refinement step misses a relative `fall` of the error per step, over the error before it.
+
+    0 where every step brings the error down by that share. Only the later step receives a gradient: making the earlier
+    one worse must not pay.
+    """
+    before = [jnp.maximum(jax.lax.stop_gradient(error), 1e-8) for error in errors[:-1]]
+    miss = [jax.nn.relu(b / a - (1.0 - fall)) for a, b in zip(before, errors[1:], strict=True)]
+    return _masked(sum(miss), mask)
 
 
 def log_error(predicted: Float[Array, "b f"], error: Float[Array, "b f"], mask: Bool[Array, "b f"]) -> Term:

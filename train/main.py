@@ -119,8 +119,9 @@ def conclude(options: config.Config, argv: list[str], progress: loop.Progress, s
     best = f"best R² {progress.best:.4f} at step {progress.best_step}"
     print(f"done: {progress.finished}; {best}, in {launch.out / 'best'}")
     teacher = record.read(launch.out).teacher["id"]
-    arguments = ["--run", str(launch.out), "--store", launch.store, "--teacher", teacher, "--out", "runs/report"]
-    print(f"next: python -m eval.benchmark {shlex.join(arguments)}")
+    named = teacher.startswith("standin-") or "/" in teacher  # else it is the bare name of a folder somewhere
+    arguments = shlex.join(["--run", str(launch.out), "--store", launch.store, "--out", "runs/report"])
+    print(f"next: python -m eval.benchmark {arguments} --teacher {shlex.quote(teacher) if named else 'ITS-FOLDER'}")
     return 0
 
 

@@ -19,6 +19,8 @@ from train import data, losses, standardise
 from train.state import Path
 
 Batch = dict[str, Array]
+FALL = 0.02
+"""Relative fall of the error that every refinement step is asked for."""
 MOST_TOKENS = 1 << 18
 """Tokens behind the standardisation: 128 per channel at the real teacher's width, half a minute on two cores."""
 
@@ -64,6 +66,8 @@ def terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.
     parts = [_state_terms(vision, state, batch, target) for state in states]
     weights = losses.rising(len(states) - 1)
     named = {name: _weighted([part[name] for part in parts], weights) for name in parts[0]}
+    errors = [losses.token_error(vision.standardised(state), target) for state in states]
+    named["rise"] = losses.step_rise(errors, batch["valid"][:, None], fall=FALL)
     return named, {f"error/step_{k}": part["tokens"] for k, part in enumerate(parts)}
 
 

@@ -95,6 +95,17 @@ def test_the_energy_head_learns_the_error_without_moving_it():
     assert jnp.abs(to_error).max() == 0
 
 
+def test_a_step_that_does_not_improve_is_pulled_down_and_never_the_one_before_up():
+    def rise(first, second):
+        return losses.mean(losses.step_rise([first, second], jnp.ones((2, 1), bool), fall=0.1))
+
+    first, second = jnp.asarray([[1.0], [2.0]]), jnp.asarray([[0.9], [2.2]])
+    earlier, later = jax.grad(rise, argnums=(0, 1))(first, second)
+    np.testing.assert_allclose(rise(first, second), (0.0 + 0.2) / 2, rtol=1e-5)
+    assert earlier.tolist() == [[0.0], [0.0]]
+    np.testing.assert_allclose(later, [[0.0], [0.25]], rtol=1e-5)
+
+
 def test_step_weights_rise_and_sum_to_one():
     weights = losses.rising(3)
     assert weights.shape == (4,)
