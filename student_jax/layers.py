@@ -76,19 +76,31 @@ class PatchEmbedding(nnx.Module):
         shape = (patch, patch, 3, width)
         self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) / (3 * patch**2) ** 0.5)
         self.bias = nnx.Param(jnp.zeros(width, jnp.float32))
+        self.by_pixel = False
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, patches: Float[Array, "n p c"]) -> Float[Array, "n p d"]:
-        side, width = self.kernel.shape[0], self.kernel.shape[-1]
-        kernel = jnp.einsum("fi,fgcd->igcd", cosines(side), self.kernel[...])
-        kernel = jnp.einsum("gj,igcd->ijcd", cosines(side), kernel)
-        kernel = jnp.einsum("ck,ijcd->ijkd", contrasts(), kernel)
-        y = product(patches, kernel.reshape(-1, width), self.dtype)
+        y = product(patches, self._pixel_kernel().reshape(-1, self.kernel.shape[-1]), self.dtype)
         return y + along_last(self.bias[...], y)
 
+    def folded(self) -> "PatchEmbedding":
+        """The same function with its kernel held by pixel: for inference."""
+        other = nnx.clone(self)
+        other.kernel[...] = self._pixel_kernel()
+        other.by_pixel = True
+        return other
+
     def flops(self) -> float:
-        """Of bringing the kernel back to pixels, once per call whatever the batch."""
-        return 2.0 * self.kernel.size * (2 * self.kernel.shape[0] + 3)
+        """Of bringing the kernel to pixels, once per call whatever the batch."""
+        return 0.0 if self.by_pixel else 2.0 * self.kernel.size * (2 * self.kernel.shape[0] + 3)
+
+    def _pixel_kernel(self) -> Float[Array, "p q 3 d"]:
+        kernel, side = self.kernel[...], self.kernel.shape[0]
+        if self.by_pixel:
+            return kernel
+        kernel = jnp.einsum("fi,fgcd->igcd", cosines(side), kernel)
+        kernel = jnp.einsum("gj,igcd->ijcd", cosines(side), kernel)
+        return jnp.einsum("ck,ijcd->ijkd", contrasts(), kernel)
 
 
 def cosines(size: int) -> np.ndarray:

@@ -52,6 +52,7 @@ class VisionIrp(nnx.Module):
         self.mean = layers.Statistic(jnp.zeros(target.width, jnp.float32))
         self.basis = layers.Statistic(jnp.eye(target.width, dtype=jnp.float32))
         self.error_scale = layers.Statistic(jnp.ones((), jnp.float32))
+        self.is_folded = False
 
     def _block(self, rngs: nnx.Rngs) -> layers.Block:
         vision = self.config
@@ -114,8 +115,21 @@ class VisionIrp(nnx.Module):
         log_error = jnp.clip(self.error_out(hidden)[..., 0], -20.0, 20.0)
         return jax.nn.logsumexp(log_error, axis=-1) - np.log(log_error.shape[-1])
 
+    def folded(self) -> "VisionIrp":
+        """The same function for inference: the change of basis is part of the token head, the patch kernel is held by
+        pixel. It has fewer values and products, and no `standardised` tokens any more."""
+        other, head = nnx.clone(self), self.readout.token
+        other.embed = self.embed.folded()
+        other.readout.token.kernel[...] = head.kernel[...] @ self.basis[...]
+        other.readout.token.bias[...] = head.bias[...] @ self.basis[...] + self.mean[...]
+        del other.basis, other.mean
+        other.is_folded = True
+        return other
+
     def standardised(self, state: irp.State) -> Float[Array, "b f k c"]:
         """Image tokens in the standardised basis, where every channel has variance 1 over the training set."""
+        if self.is_folded:
+            raise ValueError("A folded student only has `output`; train and measure the one it was folded from.")
         return self._read(state)[0]
 
     def log_attention(self, state: irp.State) -> Float[Array, "b f k"]:
@@ -124,9 +138,11 @@ class VisionIrp(nnx.Module):
 
     def output(self, state: irp.State) -> dict[str, Array]:
         """`image_tokens` [b, f, tokens, width], teacher's basis; `vision_attention` [b, f, tokens], sum 1 per tile."""
-        tokens = layers.product(self.standardised(state), self.basis[...], self.config.dtype)
-        tokens = tokens + layers.along_last(self.mean[...], tokens)
-        return {"image_tokens": tokens, "vision_attention": jnp.exp(self.log_attention(state))}
+        tokens, log_attention = self._read(state)
+        if not self.is_folded:
+            tokens = layers.product(tokens, self.basis[...], self.config.dtype)
+            tokens = tokens + layers.along_last(self.mean[...], tokens)
+        return {"image_tokens": tokens, "vision_attention": jnp.exp(log_attention)}
 
     def _read(self, state: irp.State) -> tuple[Array, Array]:
         b, f = state.x.shape[:2]
@@ -141,11 +157,12 @@ class VisionIrp(nnx.Module):
         judge = cost.linear(tokens, vision.width, vision.width // 2) + cost.linear(tokens, vision.width // 2, 1)
         embed = pixels.flops(h, w, vision.canvas) + cost.linear(tokens, 3 * vision.patch**2, vision.width)
         frames = t * v
+        basis = 0.0 if self.is_folded else cost.linear(self.target.tokens, *[self.target.width] * 2)
         again = cost.linear(tokens, vision.width, vision.width)
         return cost.Flops(
             init=frames * (embed + vision.stem_blocks * block + again + judge) + self.embed.flops(),
             step=frames * (vision.step_blocks * block + judge),
-            output=frames * (self.readout.flops() + cost.linear(self.target.tokens, *[self.target.width] * 2)),
+            output=frames * (self.readout.flops() + basis),
         )
 
 

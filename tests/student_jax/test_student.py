@@ -95,6 +95,23 @@ def test_weights_pass_through_pure_dicts_and_files(model, run, make_inputs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, two)
 
 
+def test_folding_keeps_the_function_and_drops_values_and_products(model, run, make_inputs):
+    rng, whole = np.random.default_rng(0), nnx.clone(model)
+    whole.vision.basis[...] = jnp.asarray(rng.normal(size=(8, 8)), jnp.float32)
+    whole.vision.mean[...] = jnp.asarray(rng.normal(size=8), jnp.float32)
+    folded = whole.folded()
+    arguments = make_inputs(b=8), jnp.linspace(0, 0.1, 8), jnp.ones((8, 1)), KEY
+    one, two = (jax.jit(lambda *a, m=m: m(*a).features)(*arguments) for m in (whole, folded))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one, two)
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(nnx.state(made))) for made in (whole, folded)]
+    assert sizes[0] - sizes[1] == 8 * 8 + 8
+    tables = [made.table(arguments[0])["vision"] for made in (whole, folded)]
+    assert tables[0].base_atp > tables[1].base_atp
+    assert tables[0].step == tables[1].step
+    with pytest.raises(ValueError, match="folded student"):
+        folded.vision.standardised(irp.start(folded.vision, make_inputs(), KEY))
+
+
 def test_one_program_serves_every_batch_size(model, run, make_inputs):
     """Exported with a symbolic batch and the weights as arguments, for two platforms, and reloaded from bytes."""
     graph, state = nnx.split(model)
