@@ -114,7 +114,7 @@ def tiny(target: Target) -> StudentConfig:
 def standin(target: Target) -> StudentConfig:
     """For the stand-in teacher (64 tokens, 128 channels), trained on two CPU cores.
 
-    MFLOP a frame, all steps and one reading: 142 folded, 177 as trained; 3 times 150 a frame of training. Counted and
+    MFLOP a frame, all steps and one reading: 139 folded, 177 as trained; 3 times 150 a frame of training. Counted and
     left: width 192 (331; needs twice the time for the same error), width 96 at patch 14 (341; half of it attention).
     """
     vision = VisionConfig(canvas=224, patch=28, width=128, heads=4, mlp=384, stem_blocks=2, step_blocks=1, max_steps=2)

@@ -101,8 +101,8 @@ class VisionIrp(nnx.Module):
     def energy(self, state: irp.State) -> Float[Array, " b"]:
         """Predicted e / (e + error_scale), e averaged over the sample's valid frames; 1 when it has none."""
         valid = state.meta.frame_mask
-        error = jnp.where(valid, self.log_error(state), -jnp.inf)
-        error = jax.nn.logsumexp(error, axis=1, where=valid) - jnp.log(jnp.maximum(jnp.sum(valid, axis=1), 1))
+        total = jax.nn.logsumexp(self.log_error(state), axis=1, where=valid)
+        error = total - jnp.log(jnp.maximum(jnp.sum(valid, axis=1), 1))
         energy = jax.nn.sigmoid(error - jnp.log(self.error_scale[...]))
         return jnp.where(jnp.any(valid, axis=1), energy, 1.0)
 
