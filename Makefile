@@ -21,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(DEMO)/teacher --resume
 	$(BIN)/python -m teacher_torch.extract --teacher $(DEMO)/teacher --out $(DEMO)/store
 	$(BIN)/python -m train.main --stage components --component vision --store $(DEMO)/store --out $(DEMO)/vision \
-		--preset standin --steps 300 --eval-every 100 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
+		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
 	$(BIN)/python -m eval.benchmark --run $(DEMO)/vision --store $(DEMO)/store --teacher $(DEMO)/teacher \
 		--out $(DEMO)/report --quick
 
