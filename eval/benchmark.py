@@ -142,7 +142,7 @@ def _context(run: runs.Run, teacher: manifest.Teacher, command: str) -> report.C
         teacher=teacher.provenance,
         environment="none",
         preset=run.preset,
-        active_parameters=sum(leaf.size for leaf in jax.tree.leaves(export.split(run.student)[0])),
+        active_parameters=sum(leaf.size for leaf in jax.tree.leaves(export.split(run.student.folded())[0])),
         device=origin.device(),
         commit=origin.commit(),
         command=command,

@@ -38,7 +38,8 @@ class About:
 
 
 def write(folder: pathlib.Path, student: Student, about: About, *, video: tuple[int, ...]) -> dict[str, Any]:
-    """Export for observations uint8 [b, *video] = [b, t, v, h, w, 3], b any; returns the meta that was written."""
+    """Export, folded, for observations uint8 [b, *video] = [b, t, v, h, w, 3], b any; returns the meta written."""
+    student = student.folded()
     weights, call = split(student)
     program = _export(call, weights, video, modules=len(student.modules))
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,12 +35,15 @@ class Unrolled:
 
 
 class Runner:
-    """A student that answers for frames uint8 [n, h, w, 3], `batch` at a time; equal students share their programs."""
+    """A student, folded as it is shipped, that answers for frames uint8 [n, h, w, 3], `batch` at a time.
+
+    Students of one shape share their programs.
+    """
 
     def __init__(self, student: Student, *, batch: int, seed: int = 0):
         self.student, self.batch = student, batch
         self._key = jax.random.key(seed)
-        self._graph, state = nnx.split(student)
+        self._graph, state = nnx.split(student.folded())
         self._state = nnx.to_pure_dict(state)
 
     def answer(self, image: np.ndarray) -> Answer:

@@ -134,6 +134,7 @@ def test_meta_says_what_it_is(folder, student):
 
 
 def test_the_table_agrees_with_the_products_of_the_program(student):
+    student = student.folded()
     weights, call = export.split(student)
     traced = jax.make_jaxpr(call)(weights, video(1), np.ones(1, np.float32), np.ones((1, 1), np.float32), np.uint32(0))
     entry = student.table(scoring.inputs(jnp.asarray(video(1))))["vision"]
@@ -146,9 +147,9 @@ def test_foreign_weights_are_refused(folder, tmp_path):
     for name in ("program", "meta.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")
-    weights["vision.mean"] = np.zeros(9, np.float32)
+    weights["vision.error_scale"] = np.zeros(9, np.float32)
     safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
-    with pytest.raises(policy.ArtifactError, match=r"vision\.mean"):
+    with pytest.raises(policy.ArtifactError, match=r"vision\.error_scale"):
         policy.load(tmp_path)
 
 
@@ -165,6 +166,12 @@ def test_a_missing_file_and_a_foreign_format_are_named(folder, tmp_path):
 def test_an_unknown_runtime_lists_the_known(folder):
     with pytest.raises(policy.ArtifactError, match="xla"):
         policy.load(folder, runtime="tensorrt")
+
+
+def test_the_basis_is_folded_into_the_weights(folder, student):
+    weights = safetensors.numpy.load_file(folder / "weights.safetensors")
+    assert "vision.basis" not in weights
+    assert sum(leaf.size for leaf in weights.values()) < sum(leaf.size for leaf in export.split(student)[0].values())
 
 
 def test_export_is_reproducible(student, folder, tmp_path):
