@@ -81,7 +81,9 @@ def load_file(path: str | pathlib.Path) -> Task:
     path = pathlib.Path(path)
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ArcError(f"{path}: {error.strerror}; give the path of one task's JSON file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArcError(f"{path}: not JSON ({error}); expected one ARC task in the ARC Prize's format") from error
     return _task(path.stem, str(path), content)
 
@@ -119,6 +121,8 @@ def trainable(version: int, report: int) -> tuple[Task, ...]:
 
 def cells(grid: np.ndarray) -> np.ndarray:
     """Grid [h, w] -> uint8 [30, 30], the grid at the top left, 10 outside it."""
+    if grid.ndim != 2 or not grid.size or max(grid.shape) > SIDE or not 0 <= grid.min() <= grid.max() <= 9:
+        raise ArcError(f"expected a grid of colours 0..9 up to {SIDE}x{SIDE}, got {list(grid.shape)}")
     canvas = np.full((SIDE, SIDE), OUTSIDE, np.uint8)
     canvas[: grid.shape[0], : grid.shape[1]] = grid
     return canvas
@@ -140,6 +144,8 @@ def render(cells: np.ndarray, *, pixels: int = 30, padding: str = "white") -> np
     """
     if padding not in ("white", "black"):
         raise ArcError(f"padding {padding!r}: expected white or black")
+    if cells.shape[-2:] != (SIDE, SIDE) or cells.max(initial=0) > OUTSIDE:
+        raise ArcError(f"expected cells [..., {SIDE}, {SIDE}] with codes 0..{OUTSIDE}, got {list(cells.shape)}")
     palette = PALETTE if padding == "white" else np.concatenate([PALETTE[:OUTSIDE], PALETTE[:1]])
     rows = np.repeat(palette[cells], pixels, axis=-2)
     return np.repeat(rows, pixels, axis=-3)
@@ -228,8 +234,8 @@ def _pair(content: Any, where: str, complete: bool) -> Pair:
     needed = ("input", "output") if complete else ("input",)
     if not isinstance(content, dict) or any(content.get(name) is None for name in needed):
         raise ArcError(f"{where}: expected an object with {' and '.join(needed)}, got {str(content)[:60]}")
-    given = {name: _checked(grid, f"{where}, {name}") for name, grid in content.items() if grid is not None}
-    return Pair(given["input"], given.get("output"))
+    grids = {name: content.get(name) for name in ("input", "output")}
+    return Pair(*(None if grid is None else _checked(grid, f"{where}, {name}") for name, grid in grids.items()))
 
 
 def _checked(values: Any, where: str) -> np.ndarray:

@@ -32,9 +32,17 @@ def read(files: ts.KvStore, manifest: Manifest, keys: set[str]) -> dict[int, dic
             marker = json.loads(future.result().value)
         except ValueError:
             continue
-        if isinstance(marker, dict) and marker.get("manifest") == digest and marker.get("group") == group:
+        if isinstance(marker, dict) and marker.get("manifest") == digest and _whole(marker, manifest, group):
             markers[group] = marker
     return markers
+
+
+def _whole(marker: dict, manifest: Manifest, group: int) -> bool:
+    """Whether a marker has all that `text` writes for this group."""
+    files = marker.get("files")
+    if marker.get("group") != group or marker.get("rows") != manifest.rows(group) or not isinstance(files, dict):
+        return False
+    return all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in files.values())
 
 
 def faults(files: ts.KvStore, marker: dict) -> list[str]:
@@ -54,4 +62,5 @@ def faults(files: ts.KvStore, marker: dict) -> list[str]:
 
 def redo(files: ts.KvStore, group: int) -> str:
     """The fix for a damaged group, as the end of an error message."""
-    return f"delete {files.url}{key(group)} and run the same extract command again to rewrite the group"
+    marker = f"{files.url}{key(group)}".removeprefix("file://")
+    return f"delete {marker} and run the same extract command again to rewrite the group"

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -196,8 +197,16 @@ def load(path: pathlib.Path | str, tag: str | None = None) -> Embodiment:
         entries = json.loads(path.read_text())
     except ValueError as error:
         raise EmbodimentError(f"{path} is not JSON ({error}): write it with bridge.embodiment.save") from error
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise EmbodimentError(f"{path} must map each tag to an object, as bridge.embodiment.save writes it")
     tag = _choose(path, entries, tag)
-    entry = entries[tag]
+    try:
+        return _parse(path, tag, entries[tag])
+    except (TypeError, AttributeError, KeyError) as error:
+        raise EmbodimentError(f"{path}: {tag} is not as bridge.embodiment.save writes it ({error})") from error
+
+
+def _parse(path: pathlib.Path, tag: str, entry: Mapping[str, Any]) -> Embodiment:
     if missing := [name for name in ("statistics", "modalities") if name not in entry]:
         raise EmbodimentError(f"{path}: {tag} lacks {missing}; GR00T's metadata has statistics and modalities")
     statistics = {

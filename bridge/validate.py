@@ -152,7 +152,7 @@ def _tabulate(reader: Reader, summaries: dict[str, Summary]) -> rich.table.Table
 def validate(url: str, picture: pathlib.Path | None, console: rich.console.Console) -> list[str]:
     """Check a whole store, print what is in it, draw its histograms; returns every fault."""
     try:
-        reader, faults = store.survey(url)
+        reader, _ = store.survey(url)
     except StoreError as error:
         return [str(error)]
     _describe(reader, console)

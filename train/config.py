@@ -32,7 +32,7 @@ class Recipe:
     steps: int | None = None
     """Training steps; overrides --epochs."""
     epochs: float = 60.0
-    """Passes over the training split, used where --steps is not given."""
+    """Passes over the training split, instead of the preset's --steps."""
     lr: float = 2e-3
     """Peak learning rate."""
     warmup: float = 0.05
@@ -56,6 +56,8 @@ class Recipe:
         _require(0 <= self.warmup < 1, f"--warmup is {self.warmup}, expected a share in [0, 1)")
         _require(0 <= self.final_lr <= 1, f"--final-lr is {self.final_lr}, expected a share in [0, 1]")
         _require(self.clip > 0, f"--clip is {self.clip}, expected a positive number")
+        _require(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}, expected 0 or more")
+        _require(0 <= self.b2 < 1, f"--b2 is {self.b2}, expected a number in [0, 1)")
         _require(0 <= self.ema < 1, f"--ema is {self.ema}, expected a number in [0, 1)")
 
 
@@ -166,7 +168,10 @@ def parse(argv: list[str]) -> Config:
     """Reads the command line; the defaults (and those `--help` shows) are the chosen preset's. Exits 2 on bad input."""
     name = _preset_of(argv)
     preset = PRESETS.get(name, PRESETS["standin"])  # tyro itself refuses an unknown name and lists the known ones
-    default = Config(preset=name, recipe=preset.recipe, loop=preset.loop)
+    recipe = preset.recipe
+    if any(word.split("=")[0] == "--epochs" for word in argv):  # who asks for epochs does not want the preset's steps
+        recipe = dataclasses.replace(recipe, steps=None)
+    default = Config(preset=name, recipe=recipe, loop=preset.loop)
     return tyro.cli(Config, args=argv, default=default, prog="python -m train.main", description=Config.__doc__)
 
 

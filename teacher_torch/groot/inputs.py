@@ -60,7 +60,12 @@ def pixel_values(image: np.ndarray | torch.Tensor, *, tile: int = 224, max_tiles
     image: uint8 [h, w, 3], RGB. Bicubic with antialiasing on the uint8 image itself; the aspect ratio is not kept.
     """
     if image.ndim != 3 or image.shape[-1] != 3 or str(image.dtype).removeprefix("torch.") != "uint8":
-        raise InputError(f"an image must be uint8 [height, width, 3], got {image.dtype} {list(image.shape)}")
+        raise InputError(
+            f"an image must be uint8 [height, width, 3], got {image.dtype} {list(image.shape)}: for floats in 0..1 use "
+            "(image * 255).astype(np.uint8), and move channels last"
+        )
+    if 0 in image.shape or max_tiles < 1:
+        raise InputError(f"expected an image with pixels and max_tiles >= 1, got {list(image.shape)} and {max_tiles}")
     chw = torch.tensor(np.asarray(image)).permute(2, 0, 1)[None]
     columns, rows = tile_grid(*image.shape[:2], tile=tile, max_tiles=max_tiles)
     whole = _bicubic(chw, rows * tile, columns * tile)

@@ -218,3 +218,20 @@ def test_malformed_files_are_named_with_their_fault(tmp_path, content, message):
     with pytest.raises(arc.ArcError, match=message) as error:
         arc.load_file(path)
     assert "bad" in str(error.value)
+
+
+def test_a_file_may_say_more_than_its_grids(tmp_path):
+    pair = {"input": [[1]], "output": [[2]], "id": "x"}
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps({"train": [pair], "test": [pair]}))
+    assert arc.load_file(path).train[0].output.tolist() == [[2]]
+
+
+def test_what_is_no_grid_or_canvas_or_file_is_an_arc_error(tmp_path):
+    for grid in (np.full((2, 2), 10), np.full((2, 2), -1), np.zeros((31, 31), int)):
+        with pytest.raises(arc.ArcError, match="expected a grid"):
+            arc.cells(grid)
+    with pytest.raises(arc.ArcError, match="expected cells"):
+        arc.render(np.zeros((5, 5), np.uint8))
+    with pytest.raises(arc.ArcError, match="give the path"):
+        arc.load_file(tmp_path)

@@ -194,3 +194,14 @@ def test_every_mode_is_implemented():
     for mode in normalisation.MODES:
         assert normalisation.forward(ROWS, statistics, mode).shape == ROWS.shape
         assert normalisation.inverse(ROWS, statistics, mode).shape == ROWS.shape
+
+
+BARE = '{"arc": {"statistics": %s, "modalities": {}, "transform": 3}}'
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"arc": []}', BARE % "[1]", BARE % "{}"])
+def test_metadata_of_another_shape_is_one_clear_error(content, tmp_path):
+    path = tmp_path / "metadata.json"
+    path.write_text(content)
+    with pytest.raises(embodiment.EmbodimentError, match=r"metadata\.json.*bridge\.embodiment\.save"):
+        embodiment.load(path, "arc")

@@ -271,3 +271,14 @@ def test_marker_of_another_manifest_does_not_count(folder, manifest):
     path = folder / commits.key(0)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"manifest": "0" * 64}))
     assert store.create(folder, manifest).pending() == [0]
+
+
+@pytest.mark.parametrize("lost", ["rows", "files"])
+def test_a_marker_that_lacks_a_field_does_not_count(folder, manifest, lost):
+    path = folder / "commits/00001.json"
+    marker = json.loads(path.read_text())
+    del marker[lost]
+    path.write_text(json.dumps(marker))
+    with pytest.raises(StoreError, match=r"commits/00001\.json: no valid commit marker"):
+        store.open(folder)
+    assert store.create(folder, manifest).pending() == [1]

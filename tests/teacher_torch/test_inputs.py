@@ -122,3 +122,9 @@ def test_observation_that_does_not_fit_the_embodiment(observation, message):
 def test_image_of_another_kind(image):
     with pytest.raises(inputs.InputError, match=r"uint8 \[height, width, 3\]"):
         inputs.pixel_values(image)
+
+
+def test_an_image_without_pixels_or_tiles_is_refused():
+    for image, tiles in ((np.zeros((0, 8, 3), np.uint8), 1), (np.zeros((8, 8, 3), np.uint8), 0)):
+        with pytest.raises(inputs.InputError, match="with pixels and max_tiles"):
+            inputs.pixel_values(image, max_tiles=tiles)

@@ -60,3 +60,9 @@ def test_differences_are_named_with_both_values():
     old, new = config.to_json(config.Config()), config.to_json(config.Config(seed=4))
     new["recipe"]["lr"] = 0.5
     assert config.differences(old, new) == ["recipe.lr: 0.002 -> 0.5", "seed: 0 -> 4"]
+
+
+def test_epochs_replace_the_presets_steps():
+    assert config.parse(["--epochs", "3"]).recipe.steps is None
+    assert config.parse(["--epochs=3", "--steps", "7"]).recipe.steps == 7
+    assert config.parse([]).recipe.steps == config.PRESETS["standin"].recipe.steps
