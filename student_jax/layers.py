@@ -68,8 +68,8 @@ class PatchEmbedding(nnx.Module):
     """Linear over square RGB patches, its kernel held by spatial frequency (DCT-II) and colour contrast.
 
     The same function class as a kernel held by pixel, but an Adam step is then per frequency: held by pixel, neighbours
-    move together and brightness learns thousands of times faster than detail. Measured on ARC frames: the same quality
-    in half the training steps.
+    move together and brightness learns far faster than detail. Seen once on ARC frames, 400 steps: validation error
+    0.0093 with it at width 128 (0.3^k gates), 0.0244 by pixel at width 192 (1/(1+k) gates).
     """
 
     def __init__(self, patch: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
