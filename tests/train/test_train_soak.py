@@ -14,7 +14,7 @@ from orbax.checkpoint import v1 as ocp
 
 from train import checkpoint
 
-KILLS, STEPS = 20, 400
+KILLS, STEPS = 20, 1000
 OPTIONS = ["--preset", "tiny", "--steps", str(STEPS), "--eval-every", "5", "--log-every", "1", "--host-devices", "2"]
 
 
@@ -47,7 +47,7 @@ def test_twenty_kills_change_nothing(stored, tmp_path):
         child = start(stored, killed)
         if kills % 4:  # one kill in four falls into the start: imports, store, checkpoint, compilation
             wait_for_a_step(child, killed / "metrics.jsonl")
-            time.sleep(rng.uniform(0, 0.5))
+            time.sleep(rng.uniform(0, 0.3))
         else:
             time.sleep(rng.uniform(0, 6))
         assert child.poll() is None, "training was over before the kills were: raise STEPS"
