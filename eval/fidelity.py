@@ -12,6 +12,7 @@ from eval import report, statistics
 
 BARS = {"r2_mean": 0.95, "r2_p10": 0.85, "energy_rank_correlation": 0.7, "r2_margin": 0.0, "step_gain_worst": 0.0}
 SMALLEST_PROBABILITY = 1e-12
+INSIDE = "tokens that see part of the grid: not the canvas around it"
 
 
 class Truth:
@@ -22,10 +23,11 @@ class Truth:
         self.total = np.zeros((tasks, width))
         self.square = np.zeros((tasks, width))
 
-    def add(self, task: np.ndarray, tokens: np.ndarray) -> None:
-        """Take in frames: `task` int [b], `tokens` [b, n, d] in the teacher's own basis."""
-        tokens = tokens.astype(np.float64)
-        np.add.at(self.count, task, tokens.shape[1])
+    def add(self, task: np.ndarray, tokens: np.ndarray, keep: np.ndarray | None = None) -> None:
+        """Take in frames: `task` int [b], `tokens` [b, n, d] in the teacher's own basis, those where `keep` [b, n]."""
+        keep = np.ones(tokens.shape[:2], bool) if keep is None else keep
+        tokens = tokens.astype(np.float64) * keep[..., None]
+        np.add.at(self.count, task, keep.sum(1))
         np.add.at(self.total, task, tokens.sum(1))
         np.add.at(self.square, task, np.einsum("bnd,bnd->bd", tokens, tokens))
 
@@ -53,6 +55,7 @@ class Scores:
     def __init__(self, tasks: int, width: int, unit: float):
         self.unit = unit
         self.sse = np.zeros((tasks, width))
+        self.sse_inside = np.zeros((tasks, width))
         self._parts: list[Frames] = []
 
     def add(
@@ -63,11 +66,14 @@ class Scores:
         predicted: np.ndarray,
         attention: np.ndarray | None = None,
         predicted_attention: np.ndarray | None = None,
+        inside: np.ndarray | None = None,
     ) -> None:
-        """Take in frames: tokens [b, n, d], attention [b, tiles, n / tiles] summing to 1 per tile."""
+        """Take in frames: tokens [b, n, d], attention [b, tiles, n / tiles] summing to 1 per tile, `inside` [b, n]."""
         residual = predicted.astype(np.float64) - tokens
         squared = np.einsum("bnd,bnd->bd", residual, residual)
         np.add.at(self.sse, task, squared)
+        if inside is not None:
+            np.add.at(self.sse_inside, task, np.einsum("bnd,bnd,bn->bd", residual, residual, inside, optimize=True))
         error = squared.sum(1) / (tokens.shape[1] * tokens.shape[2] * self.unit)
         kl = None if predicted_attention is None else divergence(attention, predicted_attention).mean(-1)
         self._parts.append(Frames(task, error, cosine(tokens, predicted).mean(-1), kl))
@@ -78,9 +84,10 @@ class Scores:
         task, error, cosines, kl = (None if column[0] is None else np.concatenate(column) for column in columns)
         return Frames(task, error, cosines, kl)
 
-    def r2(self, truth: Truth) -> Callable[[np.ndarray], np.ndarray]:
-        """Task weights [draws, tasks] -> R² per channel [draws, d]."""
-        return lambda w: statistics.r_squared(w @ self.sse, w @ truth.total, w @ truth.square, w @ truth.count)
+    def r2(self, truth: Truth, *, inside: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+        """Task weights [draws, tasks] -> R² per channel [draws, d]; `inside`: of those tokens alone, like `truth`."""
+        sse = self.sse_inside if inside else self.sse
+        return lambda w: statistics.r_squared(w @ sse, w @ truth.total, w @ truth.square, w @ truth.count)
 
 
 def cosine(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -120,6 +127,8 @@ class Book:
     """What turns scores into rows: the teacher's sums, bootstrap weights over tasks, and what every row shares."""
 
     truth: Truth
+    inside: Truth
+    """The same over the tokens that see part of the grid: the canvas around it is easy, and most of a frame."""
     weights: np.ndarray
     split: str
     context: report.Context
@@ -150,6 +159,7 @@ class Book:
         rows = [
             self.row(f"{subject}.r2_mean", "R²", [self._r2(s, _mean) for s in scores]),
             self.row(f"{subject}.r2_p10", "R²", [self._r2(s, _tenth) for s in scores]),
+            self.row(f"{subject}.r2_mean_inside", "R²", [self._r2(s, _mean, inside=True) for s in scores], note=INSIDE),
             self.row(f"{subject}.cosine", "cosine", [f.mean("cosine") for f in frames]),
         ]
         if frames[0].kl is not None:
@@ -203,8 +213,8 @@ class Book:
         ranks = statistics.Spearman(student.energy, frames.error)
         return lambda weights: np.array([ranks(row[frames.task]) for row in weights])
 
-    def _r2(self, scores: Scores, reduce: Callable) -> statistics.Metric:
-        channels = scores.r2(self.truth)
+    def _r2(self, scores: Scores, reduce: Callable, *, inside: bool = False) -> statistics.Metric:
+        channels = scores.r2(self.inside if inside else self.truth, inside=inside)
         return lambda weights: reduce(channels(weights))
 
 

@@ -26,6 +26,7 @@ class Batch:
     image: np.ndarray  # uint8 [b, 450, 450, 3]
     tokens: np.ndarray  # float32 [b, n, d], the teacher's own basis
     attention: np.ndarray  # float32 [b, tiles, n / tiles]
+    inside: np.ndarray  # bool [b, n]: tokens that see part of the grid
 
 
 class Frames:
@@ -81,13 +82,16 @@ class Frames:
             for name in ("image_tokens", "vision_attention")
         )
         attention = attention.reshape(len(positions), self.layout.tiles, -1)
-        return Batch(self.task[positions], self.image(positions), tokens, attention)
+        inside = self.layout.touched(self._cells(positions) != arc.OUTSIDE)
+        return Batch(self.task[positions], self.image(positions), tokens, attention, inside)
 
     def image(self, positions: np.ndarray, *, pixels: int = PIXELS) -> np.ndarray:
         """Rendered frames uint8 [b, 30 * pixels, 30 * pixels, 3], padded as the teacher saw them."""
         padding = self._reader.manifest.extraction.get("padding", "white")
-        cells = self._reader.read("cells", self._rows[positions], 1)[:, 0]
-        return arc.render(cells, pixels=pixels, padding=padding)
+        return arc.render(self._cells(positions), pixels=pixels, padding=padding)
+
+    def _cells(self, positions: np.ndarray) -> np.ndarray:
+        return self._reader.read("cells", self._rows[positions], 1)[:, 0]
 
     def describe(self, position: int) -> dict[str, object]:
         """Where one frame comes from: task, kind, pair and the frame's place in its record."""

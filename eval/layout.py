@@ -40,6 +40,20 @@ class Layout:
             parts.append(self._tiles(frames, 1, 1, pixels))
         return np.concatenate(parts, axis=1)
 
+    def touched(self, mask: np.ndarray) -> np.ndarray:
+        """Which tokens see any of a mask: bool [b, h, w] -> bool [b, tokens]."""
+        parts = [self._touched(mask, self.columns, self.rows)]
+        if self.thumbnail:
+            parts.append(self._touched(mask, 1, 1))
+        return np.concatenate(parts, axis=1)
+
+    def _touched(self, mask: np.ndarray, columns: int, rows: int) -> np.ndarray:
+        b, h, w = mask.shape
+        high, wide = rows * self.grid, columns * self.grid
+        fine = np.repeat(np.repeat(mask, high, axis=1), wide, axis=2)  # whole pixels in every token
+        seen = fine.reshape(b, high, h, wide, w).any((2, 4))
+        return seen.reshape(b, rows, self.grid, columns, self.grid).swapaxes(2, 3).reshape(b, -1)
+
     def _tiles(self, frames: np.ndarray, columns: int, rows: int, pixels: int) -> np.ndarray:
         size = (columns * self.grid * pixels, rows * self.grid * pixels)
         small = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in frames])

@@ -30,14 +30,14 @@ class Quality:
     runs: Sequence[Run]
     splits: Splits
     runners: Sequence[scoring.Runner]
-    truth: fidelity.Truth
+    ground: scoring.Ground
     students: Sequence[fidelity.Student]
     baselines: dict[str, list[fidelity.Scores]]
 
     def rows(self, context: report.Context, *, draws: int, seed: int) -> list[report.Row]:
         """Every row of the suite."""
         weights = statistics.resamples(len(self.splits.reported.tasks), draws, np.random.default_rng(seed))
-        book = fidelity.Book(self.truth, weights, self.splits.reported.split, context)
+        book = fidelity.Book(self.ground.everywhere, self.ground.inside, weights, self.splits.reported.split, context)
         rows = book.quality("student", [student.output for student in self.students])
         rows += book.energies(self.students)
         rows += [book.margin(self.students, self.baselines), *book.steps(self.students)]
@@ -54,7 +54,7 @@ class Quality:
         steps = sorted((row for row in rows if ".error_step_" in row.id), key=lambda row: row.id)
         levels = np.array([(row.value, row.ci_low, row.ci_high) for row in steps]).T
         subjects = {"student": student.output} | {name: scores[0] for name, scores in self.baselines.items()}
-        r2 = {name: scores.r2(self.truth)(ones)[0] for name, scores in subjects.items()}
+        r2 = {name: scores.r2(self.ground.everywhere)(ones)[0] for name, scores in subjects.items()}
         shown = ", ".join(f"{round(100 * q)} %" for q in EXAMPLES)
         return [
             page.Picture(
@@ -105,9 +105,12 @@ class Quality:
             for run, student in zip(self.runs, self.students, strict=True):
                 for source, line in zip(sources, _lines(student), strict=True):
                     file.write(json.dumps({"run": str(run.folder), **source, **line}, allow_nan=False) + "\n")
-        sums = {"tasks": self.splits.reported.tasks, **vars(self.truth)}
-        sums |= {f"sse_student_seed_{run.seed}": s.output.sse for run, s in zip(self.runs, self.students, strict=True)}
-        sums |= {f"sse_{name}_{i}": s.sse for name, scores in self.baselines.items() for i, s in enumerate(scores)}
+        sums = {"tasks": self.splits.reported.tasks, **vars(self.ground.everywhere)}
+        sums |= {f"{name}_inside": value for name, value in vars(self.ground.inside).items()}
+        scored = {f"student_seed_{run.seed}": s.output for run, s in zip(self.runs, self.students, strict=True)}
+        scored |= {f"{name}_{i}": s for name, scores in self.baselines.items() for i, s in enumerate(scores)}
+        for name, scores in scored.items():
+            sums |= {f"sse_{name}": scores.sse, f"sse_inside_{name}": scores.sse_inside}
         np.savez_compressed(folder / "channels.npz", **sums)
 
 
@@ -125,14 +128,11 @@ def measure(runs: Sequence[Run], splits: Splits, *, seed: int, tick: Callable[[s
     predictors["untrained"] = [scoring.blind(runner) for runner in fresh]
     unit = scoring.unit(runs[0].student)
     references = {name: [scoring.Reference(p, frames, unit) for p in made] for name, made in predictors.items()}
-    tallies, truth = (
-        [scoring.Tally(runner, frames) for runner in runners],
-        fidelity.Truth(len(frames.tasks), frames.width),
-    )
+    ground, tallies = scoring.Ground(frames), [scoring.Tally(runner, frames) for runner in runners]
     takers = [*tallies, *(reference for made in references.values() for reference in made)]
-    scoring.stream(frames, truth, takers, lambda done: tick("frames", done, len(frames)))
+    scoring.stream(frames, [ground, *takers], lambda done: tick("frames", done, len(frames)))
     scores = {name: [reference.scores for reference in made] for name, made in references.items()}
-    return Quality(runs, splits, runners, truth, [tally.student() for tally in tallies], scores)
+    return Quality(runs, splits, runners, ground, [tally.student() for tally in tallies], scores)
 
 
 def _lines(student: fidelity.Student) -> list[dict]:

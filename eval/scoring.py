@@ -131,15 +131,17 @@ class Tally:
     def add(self, batch: Batch) -> None:
         """Score one batch."""
         answer, states = self.runner.answer(batch.image), self.runner.unroll(batch.image)
-        self._score(self.output, batch, answer.tokens, answer.attention)
+        self._score(self.output, batch, answer.tokens, answer.attention, inside=batch.inside)
         for step, scores in enumerate(self.steps):
             self._score(scores, batch, states.tokens[:, step], states.attention[:, step])
         self._energy.append(answer.energy)
         self._step_energy.append(states.energy)
         self._taken.append(answer.taken)
 
-    def _score(self, scores: fidelity.Scores, batch: Batch, tokens: np.ndarray, attention: np.ndarray) -> None:
-        truth = {"tokens": batch.tokens, "attention": batch.attention}
+    def _score(
+        self, scores: fidelity.Scores, batch: Batch, tokens: np.ndarray, attention: np.ndarray, inside=None
+    ) -> None:
+        truth = {"tokens": batch.tokens, "attention": batch.attention, "inside": inside}
         attention = attention.reshape(batch.attention.shape)
         scores.add(batch.task, **truth, predicted=tokens, predicted_attention=attention)
 
@@ -167,6 +169,7 @@ class Reference:
             predicted=tokens,
             attention=batch.attention,
             predicted_attention=attention,
+            inside=batch.inside,
         )
 
 
@@ -196,12 +199,21 @@ def blind(runner: Runner) -> Callable[[Batch], tuple[np.ndarray, np.ndarray]]:
     return predict
 
 
-def stream(
-    frames: Frames, truth: fidelity.Truth, takers: Sequence[Tally | Reference], tick: Callable[[int], None]
-) -> None:
-    """Read the split once and let everybody score each batch; `tick` is told how many frames are done."""
+class Ground:
+    """Collects the teacher's own sums, over all tokens and over those inside the grid."""
+
+    def __init__(self, frames: Frames):
+        self.everywhere, self.inside = (fidelity.Truth(len(frames.tasks), frames.width) for _ in range(2))
+
+    def add(self, batch: Batch) -> None:
+        """Take in one batch."""
+        self.everywhere.add(batch.task, batch.tokens)
+        self.inside.add(batch.task, batch.tokens, batch.inside)
+
+
+def stream(frames: Frames, takers: Sequence[Ground | Tally | Reference], tick: Callable[[int], None]) -> None:
+    """Read the split once and let everybody take in each batch; `tick` is told how many frames are done."""
     for batch in frames:
-        truth.add(batch.task, batch.tokens)
         for taker in takers:
             taker.add(batch)
         tick(len(batch.task))

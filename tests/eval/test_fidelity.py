@@ -10,6 +10,7 @@ TASKS, FRAMES, TOKENS, WIDTH = 5, 12, 4, 3
 RNG = np.random.default_rng(0)
 TASK = np.sort(np.concatenate([np.arange(TASKS), RNG.integers(0, TASKS, FRAMES - TASKS)]))
 TRUTH = RNG.normal(3, 1, (FRAMES, TOKENS, WIDTH))
+INSIDE = RNG.random((FRAMES, TOKENS)) < 0.4
 
 
 def softmax(x):
@@ -28,6 +29,7 @@ def scored(predicted, attention=ATTENTION, unit=2.0):
             predicted=predicted[part],
             attention=ATTENTION[part],
             predicted_attention=None if attention is None else attention[part],
+            inside=INSIDE[part],
         )
     return scores
 
@@ -37,7 +39,9 @@ def book(draws=200):
     for part in np.array_split(np.arange(FRAMES), 2):
         truth.add(TASK[part], TRUTH[part])
     weights = statistics.resamples(TASKS, draws, np.random.default_rng(1))
-    return fidelity.Book(truth, weights, "test", CONTEXT)
+    inside = fidelity.Truth(TASKS, WIDTH)
+    inside.add(TASK, TRUTH, INSIDE)
+    return fidelity.Book(truth, inside, weights, "test", CONTEXT)
 
 
 def by_id(rows):
@@ -59,6 +63,13 @@ def test_r2_mean_and_tenth_percentile_equal_the_definition():
     assert rows["vision.student.r2_mean.test"].value == pytest.approx(channels.mean())
     assert rows["vision.student.r2_p10.test"].value == pytest.approx(np.quantile(channels, 0.1))
     assert rows["vision.student.r2_mean.test"].bar == 0.95
+
+
+def test_r2_inside_is_that_of_the_tokens_inside_alone():
+    got = by_id(book().quality("student", [scored(near(0.3))]))["vision.student.r2_mean_inside.test"]
+    truth, guess = TRUTH[INSIDE], near(0.3)[INSIDE]
+    want = 1 - ((truth - guess) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)
+    assert got.value == pytest.approx(want.mean())
 
 
 def test_the_interval_is_the_bootstrap_over_tasks():

@@ -27,6 +27,12 @@ def test_attention_sums_to_one_per_tile(reader):
     assert batch.attention.sum(-1) == pytest.approx(np.ones((3, 1)), abs=1e-5)
 
 
+def test_inside_are_the_tokens_that_see_the_grid(reader):
+    batch = Frames(reader, "test").read(np.arange(4))
+    white = (batch.image == 255).all(-1).reshape(4, 3, 150, 3, 150).all((2, 4)).reshape(4, 9)
+    assert np.array_equal(batch.inside, ~white)
+
+
 def test_iterating_gives_every_frame_once_and_again(reader, monkeypatch):
     frames = Frames(reader, "train")
     monkeypatch.setattr("eval.frames.LARGEST_BATCH", 7)

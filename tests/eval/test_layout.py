@@ -31,6 +31,12 @@ def test_picture_undoes_the_tiling():
     assert layout.picture(layout.patches(frame, pixels=1)[0]) == pytest.approx(frame[0] / 255)
 
 
+def test_touched_is_any_overlap_with_a_token():
+    mask = np.zeros((1, 30, 30), bool)
+    mask[0, :4, :1] = True  # a token of eight sees 3.75 cells: the fourth row reaches into the second
+    assert np.flatnonzero(Layout(grid=8).touched(mask)[0]).tolist() == [0, 8]
+
+
 def test_counts():
     layout = Layout(grid=16, columns=3, rows=3, thumbnail=True)
     assert (layout.tiles, layout.tokens) == (10, 2560)

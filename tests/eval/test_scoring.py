@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eval import fidelity, scoring
+from eval import scoring
 from eval.frames import Frames
 from student_jax import config
 from student_jax.student import Student
@@ -80,10 +80,10 @@ def test_the_untrained_student_has_other_weights_and_the_same_constants(student,
 
 def test_a_tally_equals_scoring_everything_at_once(student, frames, monkeypatch):
     runner, image = scoring.Runner(student, batch=4), frames.image(np.arange(len(frames)))
-    tally, truth = scoring.Tally(runner, frames), fidelity.Truth(len(frames.tasks), frames.width)
+    tally, ground = scoring.Tally(runner, frames), scoring.Ground(frames)
     monkeypatch.setattr("eval.frames.LARGEST_BATCH", 3)
     done = []
-    scoring.stream(frames, truth, [tally], done.append)
+    scoring.stream(frames, [ground, tally], done.append)
     got, answer, states = tally.student(), runner.answer(image), runner.unroll(image)
     tokens = frames.read(np.arange(len(frames))).tokens
     assert sum(done) == len(frames)
@@ -91,7 +91,7 @@ def test_a_tally_equals_scoring_everything_at_once(student, frames, monkeypatch)
     assert got.steps[2].sse.sum(0) == pytest.approx(np.square(states.tokens[:, 2] - tokens).sum((0, 1)), rel=1e-4)
     assert got.energy == pytest.approx(answer.energy, abs=1e-5)
     assert got.step_energy == pytest.approx(states.energy, abs=1e-5)
-    assert truth.total.sum(0) == pytest.approx(tokens.sum((0, 1)), rel=1e-5)
+    assert ground.everywhere.total.sum(0) == pytest.approx(tokens.sum((0, 1)), rel=1e-5)
 
 
 def test_position_mean_is_the_training_mean(reader, frames):
@@ -104,6 +104,6 @@ def test_position_mean_is_the_training_mean(reader, frames):
 
 def test_ridge_learns_most_of_a_teacher_that_is_nearly_linear_in_pixels(reader, frames):
     predict = scoring.ridge(*(Frames(reader, split) for split in ("train", "validation")))
-    truth, book = fidelity.Truth(len(frames.tasks), frames.width), scoring.Reference(predict, frames, 1.0)
-    scoring.stream(frames, truth, [book], lambda done: None)
-    assert book.scores.r2(truth)(np.ones((1, len(frames.tasks)))).mean() > 0.9
+    ground, book = scoring.Ground(frames), scoring.Reference(predict, frames, 1.0)
+    scoring.stream(frames, [ground, book], lambda done: None)
+    assert book.scores.r2(ground.everywhere)(np.ones((1, len(frames.tasks)))).mean() > 0.9
