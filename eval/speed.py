@@ -15,6 +15,7 @@ from eval import page, pictures, report, statistics, timing
 OUTPUTS = ("image_tokens", "backbone_features")
 TEACHERS = tuple(f"teacher_{dtype}_{mode}" for mode in ("eager", "compiled") for dtype in ("float32", "bfloat16"))
 STUDENT = "student"
+QUIET = 0.15  # share of busy cores up to which a ratio of two timings is reported
 MEASURED = "uint8 observation to float32 arrays on the host, batch 1, warm, {n} calls in turns with the others"
 
 
@@ -55,6 +56,8 @@ class Speed:
     """`contestant.output` -> seconds of each call."""
     reasons: dict[str, str]
     """`contestant` or `contestant.output` -> why it has no numbers."""
+    busy: float
+    """Share of the cores that other work kept busy meanwhile."""
 
 
 def measure(
@@ -69,14 +72,14 @@ def measure(
         present, reasons = _start(stack, teacher.commands(observation, compiled=compiled, device=device), teacher)
         lanes = [timing.Lane(STUDENT, student, OUTPUTS[0])]
         lanes += [timing.Lane(name, process, output) for output in OUTPUTS for name, process in present.items()]
-        timing.race(lanes, plan)
+        busy = timing.race(lanes, plan)
         everybody = {STUDENT: student, **present}
         facts = {name: process.facts | _memory(process) for name, process in everybody.items()}
         shape = {key: meta["matrix"][key] for key in ("batch", "m", "k", "n", "dtype")}
         facts[STUDENT] |= student.ask("rate", do="rate", shape=shape)
     reasons |= {f"{lane.name}.{lane.output}": lane.failure for lane in lanes if lane.failure}
     samples = {f"{lane.name}.{lane.output}": lane.samples for lane in lanes if lane.seconds}
-    return Speed(meta, (artifact / "weights.safetensors").stat().st_size, facts, samples, reasons)
+    return Speed(meta, (artifact / "weights.safetensors").stat().st_size, facts, samples, reasons, busy)
 
 
 def _start(
@@ -119,6 +122,8 @@ class Book:
         names = [(STUDENT, OUTPUTS[:1]), *((name, OUTPUTS) for name in teachers)]
         rows = [row for name, outputs in names for output in outputs for row in self._latency(name, output)]
         rows += [self._speedup(teachers), *self._hardware(), *self._compile(names)]
+        note = f"of the cores, by other work, between the rounds; above {QUIET:g} these timings compare nothing"
+        rows.append(self._row("speed.machine.busy", self.speed.busy, "share", note=note))
         for name, _ in names:
             rows += self._memory(name)
         return rows + self._sizes(teachers)
@@ -143,6 +148,11 @@ class Book:
         mine = self.speed.lanes.get(f"{STUDENT}.{output}")
         if not lanes or mine is None:
             return self._empty(row_id, "x", "no teacher was timed in this run")
+        if self.speed.busy > QUIET:
+            share = f"{self.speed.busy:.0%} of the cores were busy with other work"
+            return self._empty(
+                row_id, "x", f"{share}: no ratio from such a run, it favours whoever needs fewer threads"
+            )
         fastest = min(lanes, key=lambda name: float(np.median(lanes[name])))
         got = statistics.ratio_interval(lanes[fastest], mine, np.random.default_rng(self.seed))
         note = f"p50 of {fastest} over p50 of the student, both to image tokens and vision attention"

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import os
+import pathlib
 import queue
 import re
 import subprocess
@@ -12,6 +13,8 @@ import time
 
 import numpy as np
 
+STAT = pathlib.Path("/proc/stat")
+IDLE = [3, 4]  # idle and waiting for input or output
 PAUSE_S = 0.02  # between turns: lets the other runtime's spinning threads go to sleep
 
 
@@ -25,6 +28,8 @@ class Plan:
     """Measured calls per turn, at most."""
     seconds: float = 60.0
     """Time per lane, kept by making turns shorter; three turns of one call are always run."""
+    watch: float = 0.25
+    """Seconds before each round in which nobody runs, to see what else the machine is doing."""
 
 
 class Unavailable(Exception):
@@ -142,13 +147,35 @@ class Lane:
         return np.array(self.seconds[1:] or self.seconds)
 
 
-def race(lanes: list[Lane], plan: Plan) -> None:
-    """Run the lanes in turns, another one first each round, until the plan is fulfilled."""
+def race(lanes: list[Lane], plan: Plan) -> float:
+    """Run the lanes in turns, another one first each round, until the plan is fulfilled.
+
+    Returns the share of the machine's cores that other work kept busy, measured between the rounds: the numbers are
+    worth what that share is small.
+    """
+    busy = []
     for turn in range(plan.rounds):
+        busy.append(busy_share(plan.watch))
         start = turn % max(len(lanes), 1)
         for lane in lanes[start:] + lanes[:start]:
             time.sleep(PAUSE_S)
             lane.turn(plan)
+    return float(np.mean(busy))
+
+
+def busy_share(seconds: float) -> float:
+    """Share of the cores' time in use over the next `seconds`, in which this process sleeps; 0 where none can tell."""
+    before = _ticks()
+    time.sleep(seconds)
+    spent = _ticks() - before
+    return float(1 - spent[IDLE].sum() / spent.sum()) if spent.sum() > 0 else 0.0
+
+
+def _ticks() -> np.ndarray:
+    """The kernel's clock ticks by kind since it started, over all cores."""
+    if not STAT.is_file():
+        return np.zeros(8)
+    return np.array(STAT.read_text().splitlines()[0].split()[1:9], np.float64)
 
 
 def _environment() -> dict[str, str]:

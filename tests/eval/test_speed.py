@@ -22,8 +22,8 @@ TEACHER = {
 NAMES = ("teacher_float32_eager", "teacher_bfloat16_eager")
 
 
-def rows(lanes, *, facts=None, reasons=None):
-    found = speed.Speed(META, 400, {"student": STUDENT, **(facts or {})}, lanes, reasons or {})
+def rows(lanes, *, facts=None, reasons=None, busy=0.0):
+    found = speed.Speed(META, 400, {"student": STUDENT, **(facts or {})}, lanes, reasons or {}, busy)
     return {row.id: row for row in speed.Book(found, CONTEXT, 0).rows(NAMES)}
 
 
@@ -47,6 +47,14 @@ def test_speedup_is_over_the_fastest_teacher_at_the_same_outputs():
     got = rows(lanes())["speed.student.speedup"]
     assert got.value == pytest.approx(3)
     assert "teacher_bfloat16_eager" in got.note
+
+
+def test_a_busy_machine_gives_no_ratio():
+    got = rows(lanes(), busy=0.6)
+    assert got["speed.student.speedup"].value is None
+    assert "60% of the cores" in got["speed.student.speedup"].note
+    assert got["speed.machine.busy"].value == 0.6
+    assert rows(lanes(), busy=0.1)["speed.student.speedup"].value == pytest.approx(3)
 
 
 def test_hardware_share_is_p50_over_flops_at_the_steps_taken():

@@ -29,7 +29,7 @@ def test_facts_and_turns():
     with contestant() as child:
         assert child.facts["parameters"] == 3
         lane = timing.Lane("student", child, "image_tokens")
-        timing.race([lane], timing.Plan(rounds=3, repeats=4, seconds=60))
+        timing.race([lane], timing.Plan(rounds=3, repeats=4, seconds=60, watch=0))
     assert len(lane.seconds) == 1 + 4 + 4  # the first turn only finds out how long a call takes
     assert lane.samples.tolist() == [0.25] * 8
 
@@ -37,7 +37,7 @@ def test_facts_and_turns():
 def test_slow_calls_shorten_the_turns_and_the_time_is_kept():
     with contestant() as child:
         lane = timing.Lane("teacher", child, "image_tokens")
-        timing.race([lane], timing.Plan(rounds=10, repeats=50, seconds=1.0))
+        timing.race([lane], timing.Plan(rounds=10, repeats=50, seconds=1.0, watch=0))
     assert len(lane.seconds) == 5  # 1.25 s is over the second; every turn had room for one call
 
 
@@ -50,7 +50,7 @@ def test_lanes_take_turns_and_the_first_changes():
             return {"seconds": [0.1]}
 
     lanes = [timing.Lane(name, Recorder(), name) for name in "ab"]
-    timing.race(lanes, timing.Plan(rounds=3, repeats=1, seconds=10))
+    timing.race(lanes, timing.Plan(rounds=3, repeats=1, seconds=10, watch=0))
     assert "".join(order) == "abbaab"
 
 
@@ -58,7 +58,7 @@ def test_lanes_take_turns_and_the_first_changes():
 def test_a_failing_lane_keeps_its_reason_and_the_race_goes_on(output, reason):
     with contestant() as broken, contestant() as sound:
         lanes = [timing.Lane("broken", broken, output), timing.Lane("sound", sound, "image_tokens")]
-        timing.race(lanes, timing.Plan(rounds=2, repeats=1))
+        timing.race(lanes, timing.Plan(rounds=2, repeats=1, watch=0))
     assert lanes[0].failure == reason
     assert len(lanes[0].samples) == 0
     assert len(lanes[1].seconds) == 2
@@ -77,6 +77,15 @@ def test_a_silent_child_is_given_up():
 def test_fake_devices_are_not_inherited(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_force_host_platform_device_count=8 --xla_b=2")
     assert timing._environment()["XLA_FLAGS"].split() == ["--xla_a=1", "--xla_b=2"]
+
+
+def test_the_share_of_busy_cores_is_read_from_the_kernels_ticks(monkeypatch, tmp_path):
+    lines = iter(["cpu 10 0 10 70 10 0 0 0 0 0", "cpu 40 0 40 100 20 0 0 0 0 0"])  # 60 busy, 40 idle or waiting
+    monkeypatch.setattr(timing, "_ticks", lambda: np.array(next(lines).split()[1:9], float))
+    assert timing.busy_share(0) == pytest.approx(0.6)
+    monkeypatch.undo()
+    monkeypatch.setattr(timing, "STAT", tmp_path / "none")
+    assert timing.busy_share(0) == 0.0
 
 
 def test_a_gpu_is_shared(monkeypatch):
