@@ -1,4 +1,4 @@
-"""Scripted demonstrations: the expert's own action is the label, a disturbed one is executed (DART, arXiv:1703.09327)."""
+"""Scripted demonstrations: the expert's action is the label, a disturbed one is executed (DART, arXiv:1703.09327)."""
 
 from __future__ import annotations
 

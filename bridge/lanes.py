@@ -107,14 +107,13 @@ def _reset(one: scene.Scene, task: str, seed: int, light: scene.Light) -> Moved:
 
 def _step(one: scene.Scene, actions: np.ndarray, record: bool) -> Moved:
     """Execute actions [n, 4] until success; with `record`, every frame on the way is kept."""
-    frames = []
-    for step, action in enumerate(actions, start=1):
-        one.step(action)
+    frames, steps = [], 0
+    while steps < len(actions) and not one.success:
+        one.step(actions[steps])
+        steps += 1
         if record:
             frames.append(one.view().frames)
-        if one.success:
-            break
-    return Moved(one.view(), step, np.stack(frames) if record else None)
+    return Moved(one.view(), steps, np.stack(frames) if record else None)
 
 
 _COMMANDS = {"reset": _reset, "step": _step, "demonstrate": demonstration.perform}
