@@ -11,7 +11,7 @@ KeyValue = tuple[torch.Tensor, torch.Tensor]
 
 
 class Attention(nn.Module):
-    """Multi-head attention without mask or positions; keys and values may be computed beforehand."""
+    """Multi-head attention without positions; keys and values may be computed beforehand."""
 
     def __init__(self, width: int, heads: int, *, context: int, dropout: float) -> None:
         super().__init__()
@@ -28,9 +28,10 @@ class Attention(nn.Module):
         """Keys and values [b, n, s, d / n] of a context [b, s, d]."""
         return self._split(self.to_k(context)), self._split(self.to_v(context))
 
-    def forward(self, x: torch.Tensor, key_value: KeyValue) -> torch.Tensor:
-        """x [b, t, d] attends to the given keys and values."""
-        y = F.scaled_dot_product_attention(self._split(self.to_q(x)), *key_value)
+    def forward(self, x: torch.Tensor, key_value: KeyValue, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """x [b, t, d] attends to the given keys and values; mask: bool [b, s], False hides one (not official)."""
+        seen = None if mask is None else mask[:, None, None]
+        y = F.scaled_dot_product_attention(self._split(self.to_q(x)), *key_value, attn_mask=seen)
         y = y.transpose(1, 2).flatten(2)
         return self.to_out[1](self.to_out[0](y))
 
@@ -87,9 +88,9 @@ class AdapterBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width, eps=1e-5)
         self.ff = FeedForward(width, dropout=dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         normed = self.norm1(x)
-        x = x + self.final_dropout(self.attn1(normed, self.attn1.keys_values(normed)))
+        x = x + self.final_dropout(self.attn1(normed, self.attn1.keys_values(normed), mask))
         return x + self.ff(self.norm3(x))
 
 
@@ -105,9 +106,11 @@ class DitBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width, eps=1e-5, elementwise_affine=False)
         self.ff = FeedForward(width, dropout=dropout)
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor, key_value: KeyValue | None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, key_value: KeyValue | None, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         normed = self.norm1(x, time)
         if key_value is None:
-            key_value = self.attn1.keys_values(normed)
-        x = x + self.final_dropout(self.attn1(normed, key_value))
+            key_value, mask = self.attn1.keys_values(normed), None
+        x = x + self.final_dropout(self.attn1(normed, key_value, mask))
         return x + self.ff(self.norm3(x))

@@ -120,20 +120,35 @@ class Adapter(nn.Module):
         ]
         self.transformer_blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         for block in self.transformer_blocks:
-            x = block(x)
+            x = block(x, mask)
         return x
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What stays constant while a chunk is integrated: adapted features, keys and values, state token, embodiment."""
+    """What stays constant while a chunk is integrated: adapted features, keys and values, state token, embodiment.
+
+    mask: bool [b, s], the context that the head may see; None is official: it sees padding too.
+    """
 
     features: torch.Tensor
     key_values: list[attention.KeyValue | None]
     state_token: torch.Tensor
     embodiment_id: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    def repeated(self, times: int) -> "Context":
+        """Every sample `times` times in a row, for as many noise draws."""
+
+        def repeat(x: torch.Tensor | None) -> torch.Tensor | None:
+            return None if x is None else x.repeat_interleave(times, 0)
+
+        key_values = [None if pair is None else (repeat(pair[0]), repeat(pair[1])) for pair in self.key_values]
+        return Context(
+            repeat(self.features), key_values, repeat(self.state_token), repeat(self.embodiment_id), repeat(self.mask)
+        )
 
 
 class ActionHead(nn.Module):
@@ -154,14 +169,20 @@ class ActionHead(nn.Module):
         for table in (self.future_tokens, self.position_embedding):
             nn.init.normal_(table.weight, std=0.02)
 
-    def adapt(self, features: torch.Tensor) -> torch.Tensor:
-        """Backbone features [b, s, d] to the fused context `adapted_features` [b, s, d]."""
-        return self.vl_self_attention(self.vlln(features))
+    def adapt(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Backbone features [b, s, d] to the fused context `adapted_features` [b, s, d]; mask as in Context."""
+        return self.vl_self_attention(self.vlln(features), mask)
 
-    def context(self, adapted: torch.Tensor, state: torch.Tensor, embodiment_id: torch.Tensor) -> Context:
+    def context(
+        self,
+        adapted: torch.Tensor,
+        state: torch.Tensor,
+        embodiment_id: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> Context:
         """Everything that does not change between integration steps."""
         token = self.state_encoder(state, embodiment_id)
-        return Context(adapted, self.model.keys_values(adapted), token, embodiment_id)
+        return Context(adapted, self.model.keys_values(adapted), token, embodiment_id, mask)
 
     def tokens(self, context: Context, actions: torch.Tensor, bucket: torch.Tensor) -> torch.Tensor:
         """The DiT's input: state, future and action tokens [b, 1 + future + horizon, width]."""
@@ -184,5 +205,5 @@ class ActionHead(nn.Module):
             if rows is not None and key_value is not None:
                 queries = block.norm1(x, time)[:, -horizon:]
                 rows.append(block.attn1.rows(queries, key_value[0]).mean((1, 2)))
-            x = block(x, time, key_value)
+            x = block(x, time, key_value, context.mask)
         return self.action_decoder(self.model.output(x, time), context.embodiment_id)[:, -horizon:]

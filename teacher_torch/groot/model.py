@@ -97,9 +97,9 @@ class Groot(nn.Module):
         """
         return self.read(self.embed(input_ids, self.vision(pixel_values)[0]), attention_mask)
 
-    def adapted(self, features: torch.Tensor) -> torch.Tensor:
-        """The fused context [b, s, d]: features after the head's norm and self-attention."""
-        return self._head().adapt(features.to(self.dtype))
+    def adapted(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """The fused context [b, s, d]: features after the head's norm and self-attention; mask as in head.Context."""
+        return self._head().adapt(features.to(self.dtype), mask)
 
     def actions(
         self,
@@ -117,12 +117,22 @@ class Groot(nn.Module):
         context = self.context(self.adapted(features), state, embodiment_id)
         return self.integrate(context, noise, steps=steps).actions
 
-    def context(self, adapted: torch.Tensor, state: torch.Tensor, embodiment_id: torch.Tensor) -> head.Context:
-        """What `integrate` needs, computed once per chunk: keys and values of the context among it."""
+    def context(
+        self,
+        adapted: torch.Tensor,
+        state: torch.Tensor,
+        embodiment_id: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> head.Context:
+        """What `integrate` needs, computed once per chunk: keys and values of the context among it.
+
+        mask: bool [b, s] hides padding from the head, so that a sample of a ragged batch gets what it would get alone;
+        the official code has no such mask, and None follows it.
+        """
         rows = self.config.head.embodiments
         if not bool(((embodiment_id >= 0) & (embodiment_id < rows)).all()):
             raise MismatchError(f"embodiment ids (projector_id) must be in 0..{rows - 1}, got {embodiment_id.tolist()}")
-        return self._head().context(adapted, state.to(self.dtype), embodiment_id)
+        return self._head().context(adapted, state.to(self.dtype), embodiment_id, mask)
 
     def integrate(
         self, context: head.Context, noise: torch.Tensor, *, steps: int = 4, attention: bool = False
