@@ -1,4 +1,4 @@
-"""Image augmentation of GR00T's shipped training configs: one random crop and one colour jitter per sample and camera."""
+"""Image augmentation of the training configs that GR00T ships: a random crop and a colour jitter."""
 
 from __future__ import annotations
 

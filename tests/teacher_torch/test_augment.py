@@ -34,7 +34,8 @@ def test_grey_has_no_hue():
 
 def test_jitter_stays_in_range_and_is_seeded(images):
     out = augment.jitter(images, augment.Jitter(), seeded())
-    assert out.min() >= 0 and out.max() <= 1
+    assert out.min() >= 0
+    assert out.max() <= 1
     assert (out - images).abs().mean() > 0.01
     torch.testing.assert_close(out, augment.jitter(images, augment.Jitter(), seeded()))
 
