@@ -12,7 +12,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch>=2.6,<2.14"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,sim,dev]"
 	touch $(STAMP)
 
 # Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report. A second call goes on where one stopped.

@@ -6,54 +6,18 @@ The file is GR00T's own metadata.json with a `transform` entry beside each tag's
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bridge import normalisation
+from bridge import normalisation, statistics
+from bridge import transform as transforms
+from bridge.transform import EmbodimentError, Transform
 
-STATISTICS = ("max", "min", "mean", "std", "q01", "q99")
-STYLES = ("plain", "bracketed")
+STATISTICS = statistics.STATISTICS
 GROUPS = ("state", "action")
-PROJECTORS = {"new_embodiment": 31, "oxe_droid": 17, "agibot_genie1": 26, "gr1": 24, "so100": 2, "unitree_g1": 3}
-PROJECTOR_SLOTS = 32
-
-
-class EmbodimentError(ValueError):
-    """An embodiment or its metadata file that cannot be used; the message says what came and the fix."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """How observations become model inputs.
-
-    video_keys: camera names in the order in which they are shown; crop: share of each side kept (None: all);
-    resize: side in pixels after the crop (None: the image is tiled as it is); max_tiles: most tiles per image;
-    normalisation: mode per "state.KEY" or "action.KEY"; projector_id: row of the head's per-embodiment tables;
-    horizon: actions per chunk; instruction_style: "plain" or "bracketed" (['text'], as official robot runs render it).
-    """
-
-    video_keys: tuple[str, ...]
-    crop: float | None
-    resize: int | None
-    max_tiles: int
-    normalisation: Mapping[str, str]
-    projector_id: int
-    horizon: int
-    instruction_style: str
-
-    def __post_init__(self) -> None:
-        if unknown := {k: m for k, m in self.normalisation.items() if m not in normalisation.MODES}:
-            raise EmbodimentError(f"normalisation must be one of {', '.join(normalisation.MODES)}, got {unknown}")
-        if self.instruction_style not in STYLES:
-            raise EmbodimentError(f"instruction_style must be one of {STYLES}, got {self.instruction_style!r}")
-        if not 0 <= self.projector_id < PROJECTOR_SLOTS:
-            raise EmbodimentError(f"projector_id must be in 0..{PROJECTOR_SLOTS - 1}, got {self.projector_id}")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise EmbodimentError(f"crop must be in (0, 1] or null, got {self.crop}")
-        if self.max_tiles < 1 or self.horizon < 1 or (self.resize is not None and self.resize < 1):
-            raise EmbodimentError("max_tiles, horizon and resize must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,33 +69,29 @@ def from_data(
     action: Mapping[str, np.ndarray],
     video: Mapping[str, Mapping[str, object]],
     transform: Transform,
+    details: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Embodiment:
-    """Embodiment with statistics measured over rows [n, d] of every key, in float32 as GR00T computes them."""
+    """Embodiment with statistics measured over rows [n, d] of every key, in float32 as GR00T computes them.
+
+    details: {"state.KEY" | "action.KEY": {absolute, rotation_type}} where they are not True and None.
+    """
     arrays = {"state": state, "action": action}
-    statistics = {g: {key: _measure(f"{g}.{key}", rows) for key, rows in arrays[g].items()} for g in GROUPS}
+    found = {g: {key: _measure(f"{g}.{key}", rows) for key, rows in arrays[g].items()} for g in GROUPS}
     modalities: dict[str, dict] = {"video": {key: dict(value) for key, value in video.items()}}
     for group in GROUPS:
-        modalities[group] = {key: _modality(values) for key, values in statistics[group].items()}
-    return Embodiment(tag, statistics, modalities, transform)
-
-
-def _modality(values: Mapping[str, np.ndarray]) -> dict[str, object]:
-    return {"absolute": True, "rotation_type": None, "shape": [len(values["mean"])], "continuous": True}
+        modalities[group] = {
+            key: {"absolute": True, "rotation_type": None, "shape": [len(values["mean"])], "continuous": True}
+            | dict((details or {}).get(f"{group}.{key}", {}))
+            for key, values in found[group].items()
+        }
+    return Embodiment(tag, found, modalities, transform)
 
 
 def _measure(name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
-    rows = np.asarray(rows, np.float32)
-    if rows.ndim != 2 or not len(rows) or not np.isfinite(rows).all():
-        raise EmbodimentError(f"{name} must be finite rows [n, d] with n >= 1, got shape {list(rows.shape)}")
-    values = {
-        "max": rows.max(0),
-        "min": rows.min(0),
-        "mean": rows.mean(0),
-        "std": rows.std(0),
-        "q01": np.quantile(rows, 0.01, axis=0),
-        "q99": np.quantile(rows, 0.99, axis=0),
-    }
-    return {key: np.asarray(value, np.float32).astype(np.float64) for key, value in values.items()}
+    try:
+        return statistics.measure(rows)
+    except ValueError as error:
+        raise EmbodimentError(f"{name} {error}") from error
 
 
 def normalise(embodiment: Embodiment, values: Mapping[str, np.ndarray], *, group: str = "state") -> np.ndarray:
@@ -251,6 +211,11 @@ def _transform(path: pathlib.Path, tag: str, entry: Mapping[str, dict]) -> Trans
         if set(fields) != names:
             raise EmbodimentError(f"{path}: {tag}'s transform must have exactly {sorted(names)}, got {sorted(fields)}")
         return Transform(**{**fields, "video_keys": tuple(fields["video_keys"])})
-    keys = {f"{group}.{key}": "min_max" for group in GROUPS for key in entry["statistics"].get(group, {})}
-    videos = tuple(entry["modalities"].get("video", {}))
-    return Transform(videos, 0.95, 224, 12, keys, PROJECTORS.get(tag, PROJECTORS["new_embodiment"]), 16, "bracketed")
+    keys = [f"{group}.{key}" for group in GROUPS for key in entry["statistics"].get(group, {})]
+    return transforms.official(tag, tuple(entry["modalities"].get("video", {})), keys)
+
+
+if __name__ == "__main__":
+    from bridge import embodiment_command  # imports this module under its own name, so that its types are the ones used
+
+    sys.exit(embodiment_command.main())

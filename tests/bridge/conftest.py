@@ -1,11 +1,21 @@
-"""A small store with every kind of row: three tasks, two frames a demonstration, four image tokens a frame."""
+"""Small data of both kinds.
+
+A store with every kind of row: three tasks, two frames a demonstration, four image tokens a frame; a robot dataset.
+"""
+
+import json
+import shutil
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from bridge import episodes, lerobot_video, store
 from bridge import manifest as manifests
-from bridge import store
+from bridge.lerobot_layout import SPLITS
+from bridge.lerobot_spec import Spec
 from bridge.manifest import Feature, Manifest
 
 RECORDS = {
@@ -78,3 +88,96 @@ def arrays(manifest) -> list[dict[str, np.ndarray]]:
 @pytest.fixture
 def altered_manifest():
     return make_manifest
+
+
+SPEC = Spec(
+    fps=20,
+    videos={"top": (32, 48), "side": (32, 32)},
+    state={"hand": 3, "gripper": 1},
+    action={"delta": 3, "gripper": 1},
+    labels={"objects": 3},
+    robot_type="toybot",
+    relative=("action.delta",),
+)
+LENGTHS = (6, 9, 7)
+
+
+def robot_episode(seed: int, length: int) -> dict:
+    """Arguments of Writer.add: smooth pictures that differ from frame to frame, random numbers."""
+    rng = np.random.default_rng(seed)
+    frames = {}
+    for key, (height, width) in SPEC.videos.items():
+        y, x, t = np.mgrid[:height, :width, :length]
+        picture = 128 + 90 * np.sin(x[..., None] / 9 + y[..., None] / [7, 11, 13] + 0.4 * t[..., None] + seed)
+        frames[key] = np.moveaxis(picture, 2, 0).astype(np.uint8)
+    numbers = {name: rng.uniform(-1, 1, (length, width)).astype(np.float32) for name, width in SPEC.state.items()}
+    actions = {name: rng.uniform(-1, 1, (length, width)).astype(np.float32) for name, width in SPEC.action.items()}
+    labels = {"objects": np.full((length, 3), np.nan, np.float32)}
+    instruction = "push the button" if seed % 2 == 0 else "open the drawer"
+    return {"frames": frames, "state": numbers, "action": actions, "labels": labels, "instruction": instruction}
+
+
+@pytest.fixture(scope="session")
+def spec():
+    return SPEC
+
+
+@pytest.fixture(scope="session")
+def make_episode():
+    return robot_episode
+
+
+@pytest.fixture(scope="session")
+def _robot(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("robot") / "dataset"
+    writer = episodes.create(folder, SPEC)
+    for seed, length in enumerate(LENGTHS):
+        writer.add(**robot_episode(seed, length), extra={"split": SPLITS[seed], "task": "toy", "seed": seed})
+    writer.close()
+    return folder
+
+
+@pytest.fixture
+def robot(_robot, tmp_path):
+    """Folder of a finished dataset of three episodes, one in each split; a copy that may be damaged."""
+    return shutil.copytree(_robot, tmp_path / "dataset")
+
+
+@pytest.fixture(scope="session")
+def _robot_v3(_robot, tmp_path_factory):
+    """The same episodes as LeRobot v3.0 lays them out: one parquet and one video per camera, no modality.json."""
+    folder, old = tmp_path_factory.mktemp("robot") / "v3", episodes.open(_robot)
+    tables = [pq.read_table(path) for path in old.layout.data.values()]
+    paths = {
+        name: folder / name for name in ("data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet")
+    }
+    for path in paths.values():
+        path.parent.mkdir(parents=True)
+    pq.write_table(pa.concat_tables(tables), paths["data/chunk-000/file-000.parquet"])
+    rows, start = [], 0
+    for episode in old.episodes:
+        row = {"episode_index": episode.index, "length": episode.length, "tasks": [episode.instruction]}
+        row |= {"data/chunk_index": 0, "data/file_index": 0, "stats/action/min": [0.0]}
+        for column in old.layout.videos:
+            row |= {f"videos/{column}/chunk_index": 0, f"videos/{column}/file_index": 0}
+            row |= {f"videos/{column}/from_timestamp": start / SPEC.fps}
+        rows.append(row)
+        start += episode.length
+    pq.write_table(pa.Table.from_pylist(rows), paths["meta/episodes/chunk-000/file-000.parquet"])
+    texts = pa.table({"task_index": list(old.layout.tasks), "__index_level_0__": list(old.layout.tasks.values())})
+    pq.write_table(texts, folder / "meta/tasks.parquet")
+    for key, column in old.modality.video.items():
+        path = folder / f"videos/{column}/chunk-000/file-000.mp4"
+        path.parent.mkdir(parents=True)
+        frames = np.concatenate([robot_episode(i, n)["frames"][key] for i, n in enumerate(LENGTHS)])
+        lerobot_video.encode(path, frames, fps=SPEC.fps)
+    info = json.loads((_robot / "meta/info.json").read_text()) | {"codebase_version": "v3.0"}
+    info["data_path"] = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+    info["video_path"] = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture
+def robot_v3(_robot_v3, tmp_path):
+    return shutil.copytree(_robot_v3, tmp_path / "v3")
