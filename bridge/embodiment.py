@@ -43,6 +43,10 @@ class Embodiment:
         """Width of every key of "state" or "action", in order."""
         return {key: len(values["mean"]) for key, values in self.statistics.get(group, {}).items()}
 
+    def widths(self, group: str) -> dict[str, int]:
+        """Normalised values of every key of "state" or "action", in order: twice its dimensions for sin_cos."""
+        return {k: normalisation.width(d, self.mode(group, k)) for k, d in self.dimensions(group).items()}
+
     def mode(self, group: str, key: str) -> str:
         """Normalisation mode of one key; a key that the transform does not name is passed as it is."""
         return self.transform.normalisation.get(f"{group}.{key}", "none")
@@ -114,11 +118,11 @@ def normalise(embodiment: Embodiment, values: Mapping[str, np.ndarray], *, group
 
 def denormalise(embodiment: Embodiment, values: np.ndarray, *, group: str = "action") -> dict[str, np.ndarray]:
     """Physical values {key: [..., d_key]} of a normalised array [..., >= d]; padding beyond the last key is dropped."""
-    total = sum(embodiment.dimensions(group).values())
+    total = sum(embodiment.widths(group).values())
     if values.shape[-1] < total:
         raise EmbodimentError(f"{embodiment.tag}: {group} needs {total} values, got {list(values.shape)}")
     result, start = {}, 0
-    for key, width in embodiment.dimensions(group).items():
+    for key, width in embodiment.widths(group).items():
         part = values[..., start : start + width]
         result[key] = normalisation.inverse(part, embodiment.statistics[group][key], embodiment.mode(group, key))
         start += width

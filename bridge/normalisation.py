@@ -1,18 +1,26 @@
-"""GR00T's four normalisation modes and their inverses, in the order of operations of the official code."""
+"""GR00T's normalisation modes and their inverses, in the order of operations of the official code."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-MODES = ("min_max", "q99", "mean_std", "binary", "none")
+MODES = ("min_max", "q99", "mean_std", "binary", "sin_cos", "none")
 BOUNDS = {"min_max": ("min", "max"), "q99": ("q01", "q99")}
+
+
+def width(values: int, mode: str) -> int:
+    """How many normalised values a key of this many physical ones has."""
+    return 2 * values if mode == "sin_cos" else values
 
 
 def forward(x: np.ndarray, statistics: Mapping[str, np.ndarray], mode: str) -> np.ndarray:
     """Normalised x [..., d], in x's float type. Degenerate dimensions: 0 for min_max, the raw value otherwise.
 
-    min_max is not clipped; q99 is clipped to [-1, 1]; binary gives 0 or 1.
+    min_max is not clipped; q99 is clipped to [-1, 1]; binary gives 0 or 1; sin_cos takes radians and gives
+    [..., 2 d]: all sines, then all cosines (GR1's arms).
     """
+    if mode == "sin_cos":
+        return np.concatenate([np.sin(x), np.cos(x)], axis=-1)
     if mode == "none":
         return x
     if mode == "binary":
@@ -28,7 +36,10 @@ def forward(x: np.ndarray, statistics: Mapping[str, np.ndarray], mode: str) -> n
 
 
 def inverse(x: np.ndarray, statistics: Mapping[str, np.ndarray], mode: str) -> np.ndarray:
-    """Physical value of a normalised x [..., d], in x's float type."""
+    """Physical value of a normalised x [..., width(d, mode)], in x's float type; of sin_cos in (-pi, pi]."""
+    if mode == "sin_cos":
+        sine, cosine = np.split(x, 2, axis=-1)
+        return np.arctan2(sine, cosine)
     if mode == "none":
         return x
     if mode == "binary":

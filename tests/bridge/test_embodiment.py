@@ -192,8 +192,27 @@ def test_statistics_need_finite_rows(rows):
 def test_every_mode_is_implemented():
     statistics = body().statistics["state"]["arm"]
     for mode in normalisation.MODES:
-        assert normalisation.forward(ROWS, statistics, mode).shape == ROWS.shape
-        assert normalisation.inverse(ROWS, statistics, mode).shape == ROWS.shape
+        there = normalisation.forward(ROWS, statistics, mode)
+        assert there.shape == (200, normalisation.width(3, mode))
+        assert normalisation.inverse(there, statistics, mode).shape == ROWS.shape
+
+
+def test_sin_cos_doubles_the_width_and_wraps_angles():
+    """All sines, then all cosines; keys that follow are still found."""
+    angles = RNG.uniform(-9, 9, (50, 2)).astype(np.float32)
+    modes = {"state.arm": "sin_cos", "state.hand": "min_max"}
+    transform = dataclasses.replace(body().transform, normalisation=modes)
+    rows = {"arm": angles, "hand": ROWS[:50]}
+    robot = embodiment.from_data("robot", state=rows, action={"arm": ROWS}, video={}, transform=transform)
+    assert robot.dimensions("state") == {"arm": 2, "hand": 3}
+    assert robot.widths("state") == {"arm": 4, "hand": 3}
+    there = embodiment.normalise(robot, rows)
+    np.testing.assert_array_equal(there[:, :4], np.concatenate([np.sin(angles), np.cos(angles)], axis=1))
+    back = embodiment.denormalise(robot, there, group="state")
+    np.testing.assert_allclose(back["arm"], (angles + np.pi) % (2 * np.pi) - np.pi, atol=1e-5)
+    np.testing.assert_allclose(back["hand"], rows["hand"], atol=1e-4)
+    with pytest.raises(EmbodimentError, match="needs 7 values"):
+        embodiment.denormalise(robot, there[:, :6], group="state")
 
 
 BARE = '{"arc": {"statistics": %s, "modalities": {}, "transform": 3}}'

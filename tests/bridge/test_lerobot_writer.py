@@ -89,6 +89,8 @@ def test_killed_at_any_point(robot, tmp_path, spec, write, monkeypatch, place, c
     monkeypatch.undo()
     episodes.open(folder).check(deep=False)
     done = len(episodes.create(folder, spec, resume=True).episodes)
+    files = [path.name for path in (*folder.glob("data/*/*"), *folder.glob("videos/*/*/*"))]
+    assert sorted(files) == sorted(f"episode_{i:06d}{end}" for i in range(done) for end in (".parquet", ".mp4", ".mp4"))
     write(folder, done, 3, resume=True)
     assert contents(folder) == contents(robot)
 
