@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 
@@ -26,7 +27,8 @@ PRESETS = {
 class Options:
     """Train the stand-in teacher (the default), or a grid decoder over the frozen features of another teacher: the
     probe that tells what the teacher itself can do on ARC. It trains on ARC-1's train tasks and is measured on the
-    validation tasks. Same seed, steps and threads: same weights, also with --resume after a kill."""
+    validation tasks. Same seed, steps and threads: same weights, also with --resume after a kill. Robots have
+    options of their own: --task robot --help."""
 
     task: Literal["arc"] = "arc"
     """What is learned."""
@@ -78,6 +80,16 @@ class Options:
         chosen = dataclasses.asdict(self.recipe())
         chosen |= {name: getattr(self, name) for name in ("task", "seed", "limit", "threads", "max_tiles")}
         return json.loads(json.dumps(chosen | {"teacher": teacher}))
+
+
+def task_of(argv: Sequence[str]) -> str:
+    """The --task of a command line, "arc" where it names none."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--task":
+            return following
+        if word.startswith("--task="):
+            return word.removeprefix("--task=")
+    return "arc"
 
 
 def given(value: Any, default: Any) -> Any:

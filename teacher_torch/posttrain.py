@@ -1,4 +1,4 @@
-"""Post-train a teacher on ARC: the stand-in from scratch, or a grid decoder over a frozen teacher's features."""
+"""Post-train a teacher: on ARC (the stand-in from scratch, or a grid decoder over a frozen teacher), or on a robot."""
 
 from __future__ import annotations
 
@@ -13,14 +13,27 @@ from typing import Any
 import torch
 import transformers
 import tyro
-from rich import console, progress, table
+from rich import console, table
 
-from bridge import arc
-from teacher_torch import decoder, phases, provenance, request, standin, trainees
+from bridge import arc, episodes, scene
+from bridge import embodiment as embodiments
+from teacher_torch import (
+    decoder,
+    lesson,
+    phases,
+    provenance,
+    request,
+    robot_inputs,
+    robot_posttrain,
+    standin,
+    tracking,
+    trainees,
+)
 from teacher_torch.groot import checkpoint
 from teacher_torch.groot.config import ConfigError
 from teacher_torch.groot.tokenizer import TokenizerError
 from teacher_torch.lesson import Options
+from teacher_torch.robot_lesson import Options as RobotOptions
 
 PROBE = "probe.json"  # what was measured on a frozen teacher; our own weights have provenance.json
 USER_ERRORS = (
@@ -31,6 +44,10 @@ USER_ERRORS = (
     ConfigError,
     TokenizerError,
     trainees.DiskError,
+    episodes.DatasetError,
+    embodiments.EmbodimentError,
+    robot_inputs.RobotInputError,
+    scene.SimulatorError,
 )
 STAND_IN = {
     "what": "GR00T N1.5's classes at a size that two cores can train. The vision tower learned to tell every cell's "
@@ -40,31 +57,18 @@ STAND_IN = {
 }
 
 
-class Display:
-    """A progress bar per phase, with the last losses beside it."""
-
-    def __init__(self, totals: Mapping[str, int]) -> None:
-        columns = ("[progress.description]{task.description:9}", progress.BarColumn(), progress.MofNCompleteColumn())
-        times = (progress.TimeElapsedColumn(), "left", progress.TimeRemainingColumn(), "{task.fields[losses]}")
-        self.progress = progress.Progress(*columns, *times, console=console.Console(stderr=True))
-        self.bars = {name: self.progress.add_task(name, total=total, losses="") for name, total in totals.items()}
-
-    def advance(self, name: str, done: int, metrics: Mapping[str, float]) -> None:
-        """Show that `done` steps of a phase are done."""
-        losses = "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k not in ("gradient_norm", "rate"))
-        self.progress.update(self.bars[name], completed=done, losses=losses)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Command line: exit code 2 and one line on whatever the user can mend."""
-    options = tyro.cli(Options, args=argv, prog="python -m teacher_torch.posttrain")
+    argv = sys.argv[1:] if argv is None else argv
+    robot = lesson.task_of(argv) == "robot"
+    options = tyro.cli(RobotOptions if robot else Options, args=argv, prog="python -m teacher_torch.posttrain")
     torch.set_num_threads(options.threads)
     try:
-        folder, content = train(options, sys.argv[1:] if argv is None else argv)
+        folder, content = robot_posttrain.train(options, argv) if robot else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    show(content["measured"])
+    (robot_posttrain.show if robot else show)(content["measured"])
     print(f"{content['provenance']} teacher {content['id']}: {folder}")
 
 
@@ -75,7 +79,7 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
     teacher = None if own else standin.resolve(options.teacher)
     account = folder / (provenance.FILE if own else PROBE)
     settings = options.settings(options.teacher if own else teacher.digest)
-    if done := begin(folder, account, settings, resume=options.resume):
+    if done := tracking.begin(folder, account, settings, resume=options.resume):
         return folder, done
     trainee = make_standin(options) if own else make_probe(options, teacher, folder)
     train_tasks, held_out = (arc.splits(1)[split][: options.limit] for split in ("train", "validation"))
@@ -84,7 +88,7 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
     run = phases.Run(folder, trainee.modules, plan, settings=settings, save_every=options.save_every)
     if options.resume:
         run.resume()
-    display = Display({phase.name: phase.steps for phase in plan})
+    display = tracking.Display({phase.name: phase.steps for phase in plan})
     with display.progress:
         if not own:
             fill(trainee, display, [*train_tasks, *held_out])
@@ -108,27 +112,6 @@ def default_folder(teacher: str) -> pathlib.Path:
     return pathlib.Path("runs/probes", pathlib.Path(teacher).name)
 
 
-def begin(
-    folder: pathlib.Path, account: pathlib.Path, settings: Mapping[str, Any], *, resume: bool
-) -> dict[str, Any] | None:
-    """Make the folder, or say what a finished run in it found. Raises TrainingError where something is in the way."""
-    held = [name for name in (account.name, phases.SNAPSHOT, phases.METRICS) if (folder / name).exists()]
-    if held and not resume:
-        raise phases.TrainingError(
-            f"{folder} already holds a run ({', '.join(held)}): give --resume to go on with it, or another --out"
-        )
-    if not account.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        return None
-    done = json.loads(account.read_text())
-    if done.get("settings") != settings:
-        raise phases.TrainingError(
-            f"{account} is of a finished run with other settings. Its own: {done.get('settings')}; asked for: "
-            f"{dict(settings)}. Give another --out, or remove the folder"
-        )
-    return done
-
-
 def make_standin(options: Options) -> trainees.StandInTrainee:
     """An untrained stand-in."""
     tokens = standin.make_tokenizer()
@@ -145,7 +128,7 @@ def make_probe(options: Options, teacher: standin.Teacher, folder: pathlib.Path)
     return trainees.FrozenTrainee(model, words, cache=cache, max_tiles=options.max_tiles, seed=options.seed)
 
 
-def fill(trainee: trainees.FrozenTrainee, display: Display, tasks: list[arc.Task]) -> None:
+def fill(trainee: trainees.FrozenTrainee, display: tracking.Display, tasks: list[arc.Task]) -> None:
     """Compute the features that are not cached yet, with a bar of their own."""
     bar = display.progress.add_task("features", total=None, losses="")
     trainee.fill(tasks, lambda done, total: display.progress.update(bar, completed=done, total=total))

@@ -11,6 +11,7 @@ import torch
 from teacher_torch.groot import keys, shards
 
 FILE = "provenance.json"
+ACCOUNT = "posttrain.json"  # what was done to published weights, which carry no provenance.json and stay "real"
 REAL, STAND_IN, RANDOM = "real", "stand-in", "random"
 PUBLISHED_VALUES = 2_398_284_528  # of nvidia/GR00T-N1.5-3B, without its unused pooling and output heads
 # Matrices of every part; training gives rows of unequal length, drawing every entry alike does not.
@@ -66,9 +67,34 @@ def write(folder: pathlib.Path, content: Mapping[str, object]) -> None:
     """Put provenance.json there, whole or not at all."""
     if content.get("provenance") not in (STAND_IN, RANDOM):
         raise ProvenanceError(f"this project makes {STAND_IN} and {RANDOM} weights, not {content.get('provenance')!r}")
-    partial = folder / f"{FILE}.partial"
+    _replace(folder / FILE, content)
+
+
+def account(folder: pathlib.Path, content: Mapping[str, object]) -> None:
+    """Put the account of a post-training there: provenance.json, or posttrain.json where the weights are published."""
+    if content.get("provenance") == REAL:
+        _replace(folder / ACCOUNT, content)
+    else:
+        write(folder, content)
+
+
+def account_file(folder: pathlib.Path, kind: str) -> pathlib.Path:
+    """Where `account` puts it for weights of this provenance."""
+    return folder / (ACCOUNT if kind == REAL else FILE)
+
+
+def measured(folder: pathlib.Path) -> dict[str, float]:
+    """What was measured after post-training, by name; empty where nothing was."""
+    for name in (FILE, ACCOUNT):
+        if (folder / name).is_file():
+            return dict(json.loads((folder / name).read_text()).get("measured", {}))
+    return {}
+
+
+def _replace(path: pathlib.Path, content: Mapping[str, object]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(content, indent=1, allow_nan=False))
-    os.replace(partial, folder / FILE)
+    os.replace(partial, path)
 
 
 def _claimed(folder: pathlib.Path) -> str:

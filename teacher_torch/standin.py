@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable
 
 from bridge import arc
 from teacher_torch import provenance
@@ -10,7 +11,12 @@ from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot import config as sizes
 
 HOME = pathlib.Path("runs/teachers")
-COMMANDS = {"standin-arc": "python -m teacher_torch.posttrain --task arc"}
+COMMANDS = {
+    "standin-arc": "python -m teacher_torch.posttrain --task arc",
+    "standin-robot": "python -m teacher_torch.posttrain --task robot",
+}
+SHIPPED = pathlib.Path(__file__).parent / "standins"
+"""Trained stand-ins that come with the project; one of the same name in HOME goes first."""
 MAX_TILES = 1  # a stand-in sees a frame as one tile
 
 
@@ -36,7 +42,7 @@ def resolve(teacher: str | os.PathLike[str], *, home: pathlib.Path | str = HOME)
     provenance: "real" | "stand-in" | "random" (provenance.of). Raises MissingStandIn or another FileNotFoundError.
     """
     name = os.fspath(teacher)
-    folder = pathlib.Path(home) / name if name in COMMANDS else pathlib.Path(name)
+    folder = _stand_in(name, pathlib.Path(home)) if name in COMMANDS else pathlib.Path(name)
     if name in COMMANDS and not (folder / provenance.FILE).is_file():
         raise MissingStandIn(f"the stand-in {name} is not in {folder}: train it (minutes) with `{COMMANDS[name]}`")
     if name.startswith("standin-") and name not in COMMANDS and not folder.is_dir():
@@ -47,11 +53,21 @@ def resolve(teacher: str | os.PathLike[str], *, home: pathlib.Path | str = HOME)
     return Teacher(name, folder, kind, digest, config, provenance.licence(folder, kind))
 
 
+def _stand_in(name: str, home: pathlib.Path) -> pathlib.Path:
+    trained = home / name
+    return trained if (trained / provenance.FILE).is_file() or not (SHIPPED / name).is_dir() else SHIPPED / name
+
+
 def make_tokenizer() -> tokenizer.Renumbered:
     """The packaged tokenizer, cut to the ids that ARC's two kinds of prompt use, in ascending order."""
+    return cut_tokenizer(inputs.prompt(arc.INSTRUCTION, [1] * frames, 1) for frames in (1, 2))
+
+
+def cut_tokenizer(prompts: Iterable[str]) -> tokenizer.Renumbered:
+    """The packaged tokenizer, cut to the ids that these prompts use, in ascending order."""
     base = tokenizer.packaged()
-    text = "".join(inputs.prompt(arc.INSTRUCTION, [1] * frames, 1) for frames in (1, 2))
-    return tokenizer.Renumbered(base, sorted({*base.encode(text), base.pad_id, base.image_id}))
+    used = {token for text in prompts for token in base.encode(text)}
+    return tokenizer.Renumbered(base, sorted({*used, base.pad_id, base.image_id}))
 
 
 def make_config(tokens: tokenizer.Renumbered) -> sizes.GrootConfig:
@@ -67,6 +83,27 @@ def make_config(tokens: tokenizer.Renumbered) -> sizes.GrootConfig:
             max_positions=64,
             dit=sizes.TransformerConfig(2, 4, 16),
             adapter=sizes.TransformerConfig(1, 4, 32),
+        ),
+        image_token_id=tokens.image_id,
+    )
+
+
+def make_robot_config(tokens: tokenizer.Renumbered) -> sizes.GrootConfig:
+    """Sizes of `standin-robot`: 64 tokens per 128-pixel view, everything 128 wide, one embodiment; 2.7 M values."""
+    return sizes.GrootConfig(
+        vision=sizes.VisionConfig(128, 384, 4, 4, patch_size=16, image_size=128),
+        language=sizes.LanguageConfig(128, 384, 3, 4, 2, head_dim=32, vocab_size=len(tokens.table)),
+        head=sizes.HeadConfig(
+            hidden_size=64,
+            input_embedding_dim=128,
+            output_dim=64,
+            action_dim=8,
+            state_dim=8,
+            future_tokens=8,
+            max_positions=32,
+            embodiments=1,
+            dit=sizes.TransformerConfig(4, 4, 32, dropout=0.0),
+            adapter=sizes.TransformerConfig(1, 4, 32, dropout=0.0),
         ),
         image_token_id=tokens.image_id,
     )

@@ -79,9 +79,10 @@ def _check(
         )
 
 
-def save(model: Groot, folder: str | os.PathLike[str]) -> None:
+def save(model: Groot, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Write config.json, eagle_config.json and model.safetensors in the official key layout (nested vision keys).
 
+    dtype: what the weights are stored as; None keeps the model's.
     The output head is tied to embed_tokens and the pooling head has no function: both are left out, as loaders allow.
     """
     folder = pathlib.Path(folder)
@@ -92,7 +93,8 @@ def save(model: Groot, folder: str | os.PathLike[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in zip((sizes.CONFIG, sizes.EAGLE_CONFIG), layout.official(model.config), strict=True):
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True))
-    state = {keys.official(name): tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    kept = {name: tensor.detach().cpu().to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+    state = {keys.official(name): tensor.contiguous() for name, tensor in kept.items()}
     partial = folder / (shards.SINGLE + ".partial")
     safetensors.torch.save_file(state, partial, metadata={"format": "pt"})
     partial.replace(folder / shards.SINGLE)

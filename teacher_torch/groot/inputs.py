@@ -120,7 +120,7 @@ def prepare(
         shown = str([text]) if transform.instruction_style == "bracketed" else text
         ids.append(tokenizer.encode(prompt(shown, [len(t) for t in tiles], tokens_per_tile)))
         pixels += tiles
-    input_ids, attention_mask = _pad(ids, tokenizer.pad_id)
+    input_ids, attention_mask = padded(ids, tokenizer.pad_id)
     state = torch.tensor(observation.state)
     width = state.shape[-1]
     return ModelInputs(
@@ -144,7 +144,7 @@ def _check(observation: Observation, embodiment: Embodiment, state_dim: int) -> 
         raise InputError(
             f"{embodiment.tag} shows {len(views)} views {views}, the video has {observation.video.shape[2]}"
         )
-    width = sum(embodiment.dimensions("state").values())
+    width = sum(embodiment.widths("state").values())
     if observation.state.shape[-1] != width or width > state_dim:
         raise InputError(
             f"{embodiment.tag} has {width} state values and the model room for {state_dim}, "
@@ -152,7 +152,7 @@ def _check(observation: Observation, embodiment: Embodiment, state_dim: int) -> 
         )
 
 
-def _pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Left-padded ids and mask, int64 [b, s]."""
     length = max(map(len, ids))
     padded = [[pad_id] * (length - len(row)) + row for row in ids]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bridge import arc
-from teacher_torch import arc_batches, decoder, phases, posttrain, provenance, readout, standin, trainees
+from teacher_torch import arc_batches, decoder, phases, posttrain, provenance, readout, standin, tracking, trainees
 from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot import config as sizes
 
@@ -97,7 +97,7 @@ def test_metrics_hold_every_step_once(finished):
 
 @pytest.mark.parametrize(("phase", "step"), [("vision", 2), ("vision", 3), ("tasks", 1), ("tasks", 3)])
 def test_killed_anywhere_and_resumed_gives_the_same_bytes(finished, tmp_path, monkeypatch, phase, step):
-    show = posttrain.Display.advance
+    show = tracking.Display.advance
 
     def die(self, name, done, metrics):
         show(self, name, done, metrics)
@@ -105,7 +105,7 @@ def test_killed_anywhere_and_resumed_gives_the_same_bytes(finished, tmp_path, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(posttrain.Display, "advance", die)
+        patch.setattr(tracking.Display, "advance", die)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run")
     assert not (tmp_path / "run" / provenance.FILE).exists()

@@ -1,0 +1,65 @@
+"""A teacher as a policy: observations to chunks of actions, alone or closed loop in the simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bridge import embodiment as embodiments
+from bridge import simulator
+from teacher_torch import robot_inputs, taps
+from teacher_torch.groot.model import Groot
+from teacher_torch.groot.tokenizer import Tokenizer
+
+DECISIONS = 10_000  # more than an episode has: seed * DECISIONS + decision is a noise seed of its own
+
+
+class Actor:
+    """A teacher with its embodiment. The same observation and noise seed give the same chunk, whatever the batch."""
+
+    def __init__(
+        self, model: Groot, body: embodiments.Embodiment, tokenizer: Tokenizer, *, steps: int = 4, blind: bool = False
+    ) -> None:
+        """steps: integration steps; blind: every frame is replaced by grey, to see what can be done without eyes."""
+        self.model, self.body, self.steps, self.blind = model, body, steps, blind
+        self.preparer = robot_inputs.Preparer(model.config, body, tokenizer)
+        self.width = sum(body.widths("action").values())
+
+    @torch.inference_mode()
+    def chunks(
+        self, frames: np.ndarray, state: np.ndarray, instruction: tuple[str, ...], noise: torch.Tensor
+    ) -> np.ndarray:
+        """Normalised actions float32 [b, h, a] from frames uint8 [b, v, h, w, 3], normalised state [b, 1, d] and noise
+        [b, h, action_dim]. Prompts of one length go through the head together."""
+        given = self.preparer.prepare(np.full_like(frames, 128) if self.blind else frames, state, instruction)
+        out = np.zeros((len(frames), noise.shape[1], self.width), np.float32)
+        for at in robot_inputs.by_length(self.preparer, instruction):
+            part = robot_inputs.rows(given, at, views=frames.shape[1]).to(self.model.connector.weight.device)
+            features = self.model.features(part.input_ids, part.attention_mask, part.pixel_values)
+            drawn = noise[torch.from_numpy(at)].to(part.state.device)
+            actions = self.model.actions(features, part.state, part.embodiment_id, drawn, self.steps)
+            out[at] = actions[..., : self.width].float().cpu().numpy()
+        return out
+
+    def __call__(self, query: simulator.Query) -> np.ndarray:
+        """As a simulator policy: actions [b, h, 4] in physical units."""
+        state = normalised_state(self.body, query.state)
+        noise = taps.draw_noise(self.model, noise_seeds(query))[:, 0]
+        return physical(self.body, self.chunks(query.frames, state, query.instruction, noise))
+
+
+def noise_seeds(query: simulator.Query) -> list[int]:
+    """One seed per row: of the episode and of how often it has asked."""
+    return (query.seed * DECISIONS + query.decision).tolist()
+
+
+def normalised_state(body: embodiments.Embodiment, state: np.ndarray) -> np.ndarray:
+    """A physical state [b, d], keys in the embodiment's order, to float32 [b, 1, d] normalised."""
+    splits = np.cumsum(list(body.dimensions("state").values()))[:-1]
+    parts = dict(zip(body.dimensions("state"), np.split(state, splits, axis=-1), strict=True))
+    return embodiments.normalise(body, parts).astype(np.float32)[:, None]
+
+
+def physical(body: embodiments.Embodiment, actions: np.ndarray) -> np.ndarray:
+    """Normalised actions [b, h, a] in physical units, keys joined in the embodiment's order."""
+    return np.concatenate(list(embodiments.denormalise(body, actions).values()), axis=-1)
