@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from student_jax import irp
+from student_jax import irp, sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +57,13 @@ class VisionConfig:
     """Refinement steps at most."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute dtype of matrix products; parameters, accumulation, norms and softmax are float32."""
+    objects: int = 0
+    """Objects whose place is told, from simulator truth; 0 leaves that head out."""
 
     def __post_init__(self):
         if self.canvas % self.patch or self.width % self.heads:
             raise ValueError(f"VisionConfig needs canvas divisible by patch and width by heads; got {self}.")
-        if min(self.stem_blocks, self.step_blocks, self.max_steps) < 1:
+        if min(self.stem_blocks, self.step_blocks, self.max_steps) < 1 or self.objects < 0:
             raise ValueError(f"VisionConfig needs stem_blocks, step_blocks and max_steps of at least 1; got {self}.")
 
     @property
@@ -101,53 +103,124 @@ class StudentConfig:
     """When refinement stops before the budget does."""
     reserve: Reserve = Reserve()
     """Size set aside for later modules."""
+    language: sizes.LanguageConfig | None = None
+    """Reads the instruction; it needs the vision alone."""
+    control: sizes.ControlConfig | None = None
+    """Acts; it needs the language and `actions`."""
+    actions: sizes.ActionSpace | None = None
+    """What the control says."""
+
+    def __post_init__(self):
+        if self.control and not self.language:
+            raise ValueError("StudentConfig with a control needs a language: the control reads its fused tokens.")
+        if bool(self.control) != bool(self.actions):
+            raise ValueError("StudentConfig needs control and actions together, or neither.")
 
 
-def tiny(target: Target) -> StudentConfig:
+@dataclasses.dataclass(frozen=True)
+class Robot:
+    """What the sizes of a student that acts depend on beside the preset."""
+
+    actions: sizes.ActionSpace
+    """The action chunk and the state."""
+    frames: int = 2
+    """Frames (times x views) of an observation at most."""
+    objects: int = 0
+    """Objects to tell the place of."""
+
+
+def tiny(target: Target, robot: Robot | None = None) -> StudentConfig:
     """For tests: seconds on a CPU."""
     vision = VisionConfig(
         canvas=32, patch=8, width=16, heads=2, mlp=32, stem_blocks=1, step_blocks=1, max_steps=3, dtype="float32"
     )
-    return StudentConfig(vision, target)
+    if robot is None:
+        return StudentConfig(vision, target)
+    text = {"vocabulary": 300, "embedding": 8, "length": 12, "text_blocks": 1, "step_blocks": 1}
+    language = sizes.LanguageConfig(**text, frames=robot.frames, width=24, heads=2, mlp=32, dtype="float32")
+    control = sizes.ControlConfig(width=16, heads=2, mlp=32, blocks=1, max_steps=2, dtype="float32")
+    return _acting(StudentConfig(vision, target), robot, language, control)
 
 
-def standin(target: Target) -> StudentConfig:
-    """For the stand-in teacher (64 tokens, 128 channels), trained on two CPU cores.
+def standin(target: Target, robot: Robot | None = None) -> StudentConfig:
+    """For the stand-in teachers (64 tokens a frame, 128 channels), trained on two CPU cores.
 
-    MFLOP a frame, all steps and one reading: 139 folded, 177 as trained; 3 times 150 a frame of training. Counted and
-    left: width 192 at patch 28 (331), width 96 at patch 14 (341; four times the tokens, a third of a block attention).
+    ARC: MFLOP a frame, all steps and one reading: 139 folded, 177 as trained; 3 times 150 a frame of training. Counted
+    and left: width 192 at patch 28 (331), width 96 at patch 14 (341; four times the tokens, a third of a block
+    attention). Robot: less than a million values in all.
     """
     vision = VisionConfig(canvas=224, patch=28, width=128, heads=4, mlp=384, stem_blocks=2, step_blocks=1, max_steps=2)
-    return StudentConfig(vision, target)
+    if robot is None:
+        return StudentConfig(vision, target)
+    vision = VisionConfig(canvas=128, patch=16, width=96, heads=4, mlp=192, stem_blocks=2, step_blocks=1, max_steps=2)
+    text = {"vocabulary": 768, "embedding": 24, "length": 32, "text_blocks": 1, "step_blocks": 1}
+    language = sizes.LanguageConfig(**text, frames=robot.frames, width=128, heads=4, mlp=144)
+    control = sizes.ControlConfig(width=128, heads=4, mlp=128, blocks=2, max_steps=3)
+    return _acting(StudentConfig(vision, target), robot, language, control)
 
 
-def sage_48m(target: Target) -> StudentConfig:
+def sage_48m(target: Target, robot: Robot | None = None) -> StudentConfig:
     """For the real teacher: 48.5 million values at most, the reserve for later modules included."""
     vision = VisionConfig(canvas=224, patch=14, width=384, heads=6, mlp=1536, stem_blocks=6, step_blocks=2, max_steps=4)
     reserve = Reserve(
         text=1_600_000, language=7_100_000, h_module=5_000_000, control=8_000_000, grid=4_000_000, tables=1_000_000
     )
-    return StudentConfig(vision, target, reserve=reserve)
+    if robot is None:
+        return StudentConfig(vision, target, reserve=reserve)
+    reserve = dataclasses.replace(reserve, text=0, language=0, control=0)
+    text = {"vocabulary": 4096, "embedding": 128, "length": 64, "text_blocks": 1, "step_blocks": 1}
+    language = sizes.LanguageConfig(**text, frames=robot.frames, width=384, heads=6, mlp=1536, max_steps=2)
+    control = sizes.ControlConfig(width=384, heads=6, mlp=1536, blocks=3, max_steps=4)
+    return _acting(StudentConfig(vision, target, reserve=reserve), robot, language, control)
 
 
-PRESETS: dict[str, Callable[[Target], StudentConfig]] = {"tiny": tiny, "standin": standin, "sage_48m": sage_48m}
+def _acting(
+    seeing: StudentConfig, robot: Robot, language: sizes.LanguageConfig, control: sizes.ControlConfig
+) -> StudentConfig:
+    vision = dataclasses.replace(seeing.vision, objects=robot.objects)
+    return dataclasses.replace(seeing, vision=vision, language=language, control=control, actions=robot.actions)
 
 
-def make(preset: str, target: Target) -> StudentConfig:
-    """The student of a preset for this target; an unknown name is an error that lists the known ones."""
+PRESETS: dict[str, Callable[[Target, Robot | None], StudentConfig]] = {
+    "tiny": tiny,
+    "standin": standin,
+    "sage_48m": sage_48m,
+}
+
+
+def make(
+    preset: str,
+    target: Target,
+    *,
+    task: Literal["arc", "robot"] = "arc",
+    robot: Robot | None = None,
+) -> StudentConfig:
+    """The student of a preset for this target; a `robot` task needs its sizes. An unknown name is an error that lists
+    the known ones."""
     if preset not in PRESETS:
         raise ValueError(f"Unknown preset {preset!r}; use one of {', '.join(PRESETS)}.")
-    return PRESETS[preset](target)
+    if task not in ("arc", "robot") or (task == "robot") != (robot is not None):
+        raise ValueError(
+            f'make needs task="arc", or task="robot" with robot=Robot(actions, ...); got {task!r}, {robot}.'
+        )
+    return PRESETS[preset](target, robot)
 
 
 def from_dict(tree: dict) -> StudentConfig:
-    """Inverse of `dataclasses.asdict`, for a config read back from JSON; a missing or unknown field is an error."""
+    """Inverse of `dataclasses.asdict`, for a config read back from JSON.
+
+    A missing or unknown field is an error, but what older versions did not have yet (language, control, actions, the
+    vision's objects) may be missing: absent.
+    """
+    kinds = {"language": sizes.LanguageConfig, "control": sizes.ControlConfig, "actions": sizes.ActionSpace}
     try:
+        rest = {name: tree[name] for name in tree if name not in ("vision", "target", "halt", "reserve")}
         return StudentConfig(
             VisionConfig(**tree["vision"]),
             Target(**tree["target"]),
             irp.Halt(**tree["halt"]),
             Reserve(**tree["reserve"]),
+            **{name: value and kinds[name](**value) for name, value in rest.items()},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(

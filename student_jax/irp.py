@@ -23,6 +23,8 @@ class Inputs:
     tokens: Leaf  # int32 [b, l]
     token_mask: Leaf  # bool [b, l]
     frame_mask: Leaf  # bool [b, t, v], False where a frame is padding or its camera is lost
+    context: Leaf = dataclasses.field(default_factory=dict)  # what earlier modules found, by name; set by the Student
+    noise: Leaf = None  # float32 [b, h, a], x_0 to use instead of drawing it from the key
 
 
 @jax.tree_util.register_dataclass
@@ -116,6 +118,24 @@ class Irp(Protocol):
 
     def flops(self, inputs: Inputs) -> cost.Flops:
         """Cost per sample from the inputs' static shapes."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A plugin that later modules read."""
+
+    def context(self, state: State) -> Any:
+        """What they find in `Inputs.context` under this module's name; every leaf has the batch axis first."""
+
+
+def found(inputs: Inputs, name: str) -> Any:
+    """The context that module `name` left; without it, an error that says how to get it."""
+    if name not in inputs.context:
+        raise ValueError(
+            f"Inputs.context has no {name!r} (it has {sorted(inputs.context)}); run the whole Student, or take the "
+            "inputs from Student.prepared."
+        )
+    return inputs.context[name]
 
 
 def start(irp: Irp, inputs: Inputs, key: Array) -> State:

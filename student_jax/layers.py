@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Num
 
 
 class Statistic(nnx.Variable):
@@ -48,6 +48,12 @@ def product(x: Float[Array, "... i"], kernel: Float[Array, "i o"], dtype: DTypeL
 def along_last(vector: Float[Array, " d"], like: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """`vector` shaped to broadcast over the last axis of `like`."""
     return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
+
+
+def masked_mean(x: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b d"]:
+    """Mean over the tokens that may be read; zero where none may."""
+    total = jnp.sum(jnp.where(mask[:, :, None], x, 0.0), axis=1)
+    return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
 
 
 class Linear(nnx.Module):
@@ -140,11 +146,29 @@ class Mlp(nnx.Module):
         return self.down(jax.nn.gelu(self.up(x), approximate=True))
 
 
-class Attention(nnx.Module):
-    """Multi-head self-attention without a mask: products accumulate in float32, softmax in float32.
+def attend(
+    query: Num[Array, "n q h c"],
+    key: Num[Array, "n k h c"],
+    value: Num[Array, "n k h c"],
+    mask: Bool[Array, "n k"] | None = None,
+) -> Float[Array, "n q d"]:
+    """Softmax attention, heads joined: both products accumulate in float32, softmax in float32.
 
-    Not `jax.nn.dot_product_attention`: its second product accumulates in the compute dtype.
+    `mask` says which keys may be read; where none may, the result is zero. Not `jax.nn.dot_product_attention`: its
+    second product accumulates in the compute dtype.
     """
+    rows, queries, heads, channels = query.shape
+    logits = jnp.einsum("nqhd,nkhd->nhqk", query, key, preferred_element_type=jnp.float32) / channels**0.5
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None, :], logits, -1e30)
+        value = jnp.where(mask[:, :, None, None], value, jnp.zeros((), value.dtype))
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, value, preferred_element_type=jnp.float32)
+    return mixed.reshape(rows, queries, heads * channels)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention; a mask says which tokens may be read."""
 
     def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
         self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
@@ -152,14 +176,31 @@ class Attention(nnx.Module):
         self.heads = heads
         self.dtype = jnp.dtype(dtype)
 
-    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
+    def __call__(self, x: Float[Array, "n t d"], mask: Bool[Array, "n t"] | None = None) -> Float[Array, "n t d"]:
         rows, tokens, width = x.shape
         split = self.qkv(x).reshape(rows, tokens, 3, self.heads, width // self.heads).astype(self.dtype)
-        query, key, value = split[:, :, 0], split[:, :, 1], split[:, :, 2]
-        logits = jnp.einsum("nqhd,nkhd->nhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits / (width // self.heads) ** 0.5, axis=-1).astype(self.dtype)
-        mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, value, preferred_element_type=jnp.float32)
-        return self.out(mixed.reshape(rows, tokens, width))
+        return self.out(attend(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask))
+
+
+class CrossAttention(nnx.Module):
+    """Multi-head attention to keys and values that were made elsewhere, once for a context that stays the same."""
+
+    def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
+        self.query = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, width, dtype=dtype, rngs=rngs, scale=scale)
+        self.heads = heads
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "n t d"],
+        key: Num[Array, "n k h c"],
+        value: Num[Array, "n k h c"],
+        mask: Bool[Array, "n k"],
+    ) -> Float[Array, "n t d"]:
+        rows, tokens, width = x.shape
+        query = self.query(x).reshape(rows, tokens, self.heads, width // self.heads).astype(self.dtype)
+        return self.out(attend(query, key, value, mask))
 
 
 class Block(nnx.Module):
@@ -171,6 +212,6 @@ class Block(nnx.Module):
         self.mlp_norm = RmsNorm(width)
         self.mlp = Mlp(width, mlp, dtype=dtype, rngs=rngs, scale=scale)
 
-    def __call__(self, x: Float[Array, "n t d"]) -> Float[Array, "n t d"]:
-        x = x + self.attention(self.attention_norm(x))
+    def __call__(self, x: Float[Array, "n t d"], mask: Bool[Array, "n t"] | None = None) -> Float[Array, "n t d"]:
+        x = x + self.attention(self.attention_norm(x), mask)
         return x + self.mlp(self.mlp_norm(x))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from student_jax import config, cost, irp
-from student_jax.irps import vision
+from student_jax import config, cost, irp, sizes
+from student_jax.irps import control, language, vision
 
 
 @jax.tree_util.register_dataclass
@@ -26,26 +26,59 @@ class StudentOutput:
 
 
 class Student(nnx.Module):
-    """Modules that share a budget. Runs from observations, without the teacher."""
+    """Modules that share a budget, each reading what those before it found. Runs from observations, without the
+    teacher."""
 
     def __init__(self, settings: config.StudentConfig, *, rngs: nnx.Rngs):
         self.config = settings
         self.vision = vision.VisionIrp(settings.vision, settings.target, rngs=rngs)
+        if settings.language:
+            self.language = language.LanguageIrp(settings.language, settings.vision, settings.target, rngs=rngs)
+        if settings.control:
+            self.control = self._control(settings.control, settings.actions, rngs)
+
+    def _control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, rngs: nnx.Rngs) -> control.ControlIrp:
+        return control.ControlIrp(settings, actions, context=self.config.language.width, rngs=rngs)
 
     @property
     def modules(self) -> dict[str, irp.Irp]:
-        """In the order of the trust axis."""
-        return {"vision": self.vision}
+        """In the order in which they run, which is that of the trust axis."""
+        return {name: getattr(self, name) for name in ("vision", "language", "control") if hasattr(self, name)}
+
+    def with_control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, *, rngs: nnx.Rngs) -> "Student":
+        """The same vision and language with a fresh Control IRP, for another action space."""
+        other = nnx.clone(self)
+        other.config = dataclasses.replace(self.config, control=settings, actions=actions)
+        other.control = other._control(settings, actions, rngs)
+        return other
 
     def folded(self) -> "Student":
         """The same function with fewer values and products, for inference only."""
         other = nnx.clone(self)
         other.vision = self.vision.folded()
+        if "language" in self.modules:
+            other.language = self.language.folded()
         return other
 
     def table(self, inputs: irp.Inputs) -> dict[str, cost.Flops]:
-        """FLOPs (and ATP) per module for inputs of these static shapes."""
+        """FLOPs (and ATP) per module for inputs of these static shapes; their context is not needed."""
+        if "language" in self.modules:
+            shape = (1, self.language.positions(inputs), self.config.language.width)
+            fused = {"tokens": jax.ShapeDtypeStruct(shape, jnp.float32), "mask": None}
+            inputs = dataclasses.replace(inputs, context={"language": fused})
         return {name: module.flops(inputs) for name, module in self.modules.items()}
+
+    def prepared(self, inputs: irp.Inputs, key: Array, *, name: str) -> irp.Inputs:
+        """`inputs` with the context that module `name` reads: each module before it after all its steps.
+
+        For training and checking one module; wrap it in `jax.lax.stop_gradient` where those before are frozen.
+        """
+        for index, (before, module) in enumerate(self.modules.items()):
+            if before == name:
+                return inputs
+            state = irp.unroll(module, inputs, jax.random.fold_in(key, index), module.description.max_steps)[-1]
+            inputs = _told(inputs, before, module, state)
+        raise ValueError(f"No module {name!r}; this student has {list(self.modules)}.")
 
     def __call__(
         self,
@@ -72,6 +105,7 @@ class Student(nnx.Module):
             state, trace = irp.refine(
                 module, inputs, jax.random.fold_in(key, index), budget, self.config.halt, mode=mode
             )
+            inputs = _told(inputs, name, module, state)
             out = StudentOutput(
                 out.features | module.output(state),
                 out.energies | {name: state.energy},
@@ -81,3 +115,10 @@ class Student(nnx.Module):
                 out.confidence + (1.0 - state.energy) / len(modules),
             )
         return out
+
+
+def _told(inputs: irp.Inputs, name: str, module: irp.Irp, state: irp.State) -> irp.Inputs:
+    """`inputs` with what later modules read of this one."""
+    if not isinstance(module, irp.Source):
+        return inputs
+    return dataclasses.replace(inputs, context=inputs.context | {name: module.context(state)})

@@ -1,34 +1,46 @@
 """From the student's token map to the teacher's tokens: sample at their centres, then predict token and attention."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from student_jax import config, cost, layers
 
 
 class Readout(nnx.Module):
-    """Heads shared by all refinement steps.
+    """Heads shared by all refinement steps, over a [source x source] map of the student's tokens.
 
     Where both grids coincide and there is one tile, a teacher token reads the student token at its own place. Otherwise
     it reads the bilinear mixture at its centre, told where in its tile and in the student's cell it lies.
     """
 
-    def __init__(self, vision: config.VisionConfig, target: config.Target, *, rngs: nnx.Rngs):
-        width = vision.width
-        self.source = vision.grid
+    def __init__(
+        self,
+        width: int,
+        source: int,
+        *,
+        target: config.Target,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        heads: Literal["tokens", "tokens and attention"] = "tokens and attention",
+    ):
+        self.source = source
         self.target = target
         self.norm = layers.RmsNorm(width)
-        self.token = layers.Linear(width, target.width, dtype=vision.dtype, rngs=rngs)
-        self.attention = layers.Linear(width, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
+        self.token = layers.Linear(width, target.width, dtype=dtype, rngs=rngs)
+        if heads == "tokens and attention":
+            self.attention = layers.Linear(width, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
         if not self.identity:
             noise = jax.random.normal(rngs.params(), (target.grid**2, width), jnp.float32)
             self.position = nnx.Param(0.02 * noise)
             self.place = layers.Linear(5, width, dtype=jnp.float32, rngs=rngs)
             self.mix_norm = layers.RmsNorm(width)
-            self.mix = layers.Mlp(width, width, dtype=vision.dtype, rngs=rngs)
+            self.mix = layers.Mlp(width, width, dtype=dtype, rngs=rngs)
 
     @property
     def identity(self) -> bool:
@@ -36,9 +48,23 @@ class Readout(nnx.Module):
 
     def __call__(self, x: Float[Array, "n p d"]) -> tuple[Float[Array, "n k c"], Float[Array, "n k"]]:
         """Teacher tokens in the standardised basis, and the logarithm of the attention (its exp sums to 1 per tile)."""
-        x = self.norm(x if self.identity else self._place(x))
+        x = self._centres(x)
         logits = self.attention(x).reshape(x.shape[0], self.target.tiles, self.target.grid**2)
         return self.token(x), jax.nn.log_softmax(logits, axis=-1).reshape(x.shape[0], self.target.tokens)
+
+    def tokens(self, x: Float[Array, "n p d"]) -> Float[Array, "n k c"]:
+        """The teacher tokens alone."""
+        return self.token(self._centres(x))
+
+    def folded(self, basis: Float[Array, "c c"], mean: Float[Array, " c"]) -> "Readout":
+        """The same heads for inference, with the change to the teacher's basis in the token head."""
+        other = nnx.clone(self)
+        other.token.kernel[...] = self.token.kernel[...] @ basis
+        other.token.bias[...] = self.token.bias[...] @ basis + mean
+        return other
+
+    def _centres(self, x: Float[Array, "n p d"]) -> Float[Array, "n k d"]:
+        return self.norm(x if self.identity else self._place(x))
 
     def _place(self, x: Float[Array, "n p d"]) -> Float[Array, "n k d"]:
         position = jnp.tile(self.position[...], (self.target.tiles, 1))
@@ -50,7 +76,8 @@ class Readout(nnx.Module):
         """Per frame; the bilinear sampling is four multiply-adds a value and left out."""
         width, tokens = self.norm.scale.shape[0], self.target.tokens
         mixing = 0.0 if self.identity else 2 * cost.linear(tokens, width, width)
-        return mixing + cost.linear(tokens, width, self.target.width + 1)
+        outputs = self.target.width + hasattr(self, "attention")
+        return mixing + cost.linear(tokens, width, outputs)
 
 
 def sample(x: Float[Array, "n p d"], target: config.Target, source: int) -> Float[Array, "n k d"]:

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from student_jax import config, cost, irp, layers, pixels
-from student_jax.irps import readout
+from student_jax.irps import judge, objects, readout
 
 LIMIT = 256.0  # a token value beyond this is no feature any more; trained tokens stay below 30
 
@@ -45,7 +45,7 @@ class VisionIrp(nnx.Module):
         # A gate per step, ever smaller: with one for all, a block that is shared overshoots in its last steps.
         shrinking = 0.3 ** jnp.arange(vision.max_steps, dtype=jnp.float32)
         self.gate = nnx.Param(jnp.tile(shrinking[:, None], (1, width)))
-        self.readout = readout.Readout(vision, target, rngs=rngs)
+        self.readout = readout.Readout(width, vision.grid, target=target, dtype=dtype, rngs=rngs)
         self.error_norm = layers.RmsNorm(width)
         self.error_up = layers.Linear(width, width // 2, dtype=dtype, rngs=rngs)
         self.error_out = layers.Linear(width // 2, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
@@ -53,6 +53,8 @@ class VisionIrp(nnx.Module):
         self.basis = layers.Statistic(jnp.eye(target.width, dtype=jnp.float32))
         self.error_scale = layers.Statistic(jnp.ones((), jnp.float32))
         self.is_folded = False
+        if vision.objects:
+            self.object_head = objects.Objects(width, vision.grid, count=vision.objects, rngs=rngs)
 
     def _block(self, rngs: nnx.Rngs) -> layers.Block:
         vision = self.config
@@ -100,28 +102,31 @@ class VisionIrp(nnx.Module):
 
     def energy(self, state: irp.State) -> Float[Array, " b"]:
         """Predicted e / (e + error_scale), e averaged over the sample's valid frames; 1 when it has none."""
-        valid = state.meta.frame_mask
-        total = jax.nn.logsumexp(self.log_error(state), axis=1, where=valid)
-        error = total - jnp.log(jnp.maximum(jnp.sum(valid, axis=1), 1))
-        energy = jax.nn.sigmoid(error - jnp.log(self.error_scale[...]))
-        return jnp.where(jnp.any(valid, axis=1), energy, 1.0)
+        return judge.energy(self.log_error(state), self.error_scale[...], state.meta.frame_mask)
 
     def log_error(self, state: irp.State) -> Float[Array, "b f"]:
-        """Predicted log e of each frame: every student token predicts its own; the mean is taken of e, not of log e.
+        """Predicted log e of each frame. Train it on `jax.lax.stop_gradient(state)` to keep the tokens out of it."""
+        return judge.log_error(state.x, self.error_norm, self.error_up, self.error_out)
 
-        Train it on `jax.lax.stop_gradient(state)` to keep the tokens out of it.
+    def objects(self, state: irp.State) -> Float[Array, "b f n 3"]:
+        """Where the task's objects are: row and column in [0, 1] of the frame, and a logit of being visible.
+
+        Taught by simulator truth, never the teacher's.
         """
-        hidden = jax.nn.gelu(self.error_up(self.error_norm(state.x)), approximate=True)
-        log_error = jnp.clip(self.error_out(hidden)[..., 0], -20.0, 20.0)
-        return jax.nn.logsumexp(log_error, axis=-1) - np.log(log_error.shape[-1])
+        if not self.config.objects:
+            raise ValueError("This student has no objects head; build it with VisionConfig(objects=how many).")
+        return self.object_head(state.x)
+
+    def context(self, state: irp.State) -> Float[Array, "b f p d"]:
+        """The student's tokens, for the modules that read them."""
+        return state.x
 
     def folded(self) -> "VisionIrp":
         """The same function for inference: the change of basis is part of the token head, the patch kernel is held by
         pixel. It has fewer values and products, and no `standardised` tokens any more."""
-        other, head = nnx.clone(self), self.readout.token
+        other = nnx.clone(self)
         other.embed = self.embed.folded()
-        other.readout.token.kernel[...] = head.kernel[...] @ self.basis[...]
-        other.readout.token.bias[...] = head.bias[...] @ self.basis[...] + self.mean[...]
+        other.readout = self.readout.folded(self.basis[...], self.mean[...])
         del other.basis, other.mean
         other.is_folded = True
         return other
@@ -137,12 +142,16 @@ class VisionIrp(nnx.Module):
         return self._read(state)[1]
 
     def output(self, state: irp.State) -> dict[str, Array]:
-        """`image_tokens` [b, f, tokens, width], teacher's basis; `vision_attention` [b, f, tokens], sum 1 per tile."""
+        """`image_tokens` [b, f, tokens, width], teacher's basis; `vision_attention` [b, f, tokens], sum 1 per tile.
+
+        With an objects head, `objects` [b, f, n, 3] too.
+        """
         tokens, log_attention = self._read(state)
         if not self.is_folded:
             tokens = layers.product(tokens, self.basis[...], self.config.dtype)
             tokens = tokens + layers.along_last(self.mean[...], tokens)
-        return {"image_tokens": tokens, "vision_attention": jnp.exp(log_attention)}
+        seen = {"objects": self.objects(state)} if self.config.objects else {}
+        return {"image_tokens": tokens, "vision_attention": jnp.exp(log_attention)} | seen
 
     def _read(self, state: irp.State) -> tuple[Array, Array]:
         b, f = state.x.shape[:2]
@@ -154,15 +163,16 @@ class VisionIrp(nnx.Module):
         _, t, v, h, w = _frame_shape(inputs.video)
         vision, tokens = self.config, self.config.grid**2
         block = cost.block(tokens, vision.width, mlp=vision.mlp)
-        judge = cost.linear(tokens, vision.width, vision.width // 2) + cost.linear(tokens, vision.width // 2, 1)
+        error = judge.flops(tokens, vision.width, vision.width // 2)
         embed = pixels.flops(h, w, vision.canvas) + cost.linear(tokens, 3 * vision.patch**2, vision.width)
         frames = t * v
+        located = self.object_head.flops() if vision.objects else 0.0
         basis = 0.0 if self.is_folded else cost.linear(self.target.tokens, *[self.target.width] * 2)
         again = cost.linear(tokens, vision.width, vision.width)
         return cost.Flops(
-            init=frames * (embed + vision.stem_blocks * block + again + judge) + self.embed.flops(),
-            step=frames * (vision.step_blocks * block + judge),
-            output=frames * (self.readout.flops() + basis),
+            init=frames * (embed + vision.stem_blocks * block + again + error) + self.embed.flops(),
+            step=frames * (vision.step_blocks * block + error),
+            output=frames * (self.readout.flops() + basis + located),
         )
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from student_jax import config
+from student_jax import config, sizes
 
 TILES = config.Target(width=8, grid=4, columns=3, rows=2, thumbnail=True)
 
@@ -39,3 +39,51 @@ def test_impossible_sizes_are_refused(change):
 def test_impossible_target_is_refused():
     with pytest.raises(ValueError, match="Target needs"):
         config.Target(width=8, grid=0)
+
+
+ROBOT = config.Robot(sizes.ActionSpace(horizon=4, width=3, state=5), frames=2, objects=2)
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_configs_of_robots_survive_json(preset):
+    made = config.make(preset, TILES, task="robot", robot=ROBOT)
+    assert made.actions == ROBOT.actions
+    assert made.vision.objects == 2
+    assert config.from_dict(json.loads(json.dumps(dataclasses.asdict(made)))) == made
+
+
+def test_configs_from_before_the_robot_can_be_read_and_unknown_fields_cannot():
+    made = config.make("tiny", TILES)
+    old = dataclasses.asdict(made)
+    del old["language"], old["control"], old["actions"], old["vision"]["objects"]
+    assert config.from_dict(old) == made
+    with pytest.raises(ValueError, match="memory"):
+        config.from_dict(old | {"memory": None})
+
+
+@pytest.mark.parametrize(("task", "robot"), [("robot", None), ("arc", ROBOT)])
+def test_a_task_needs_its_own_sizes(task, robot):
+    with pytest.raises(ValueError, match="make needs task"):
+        config.make("tiny", TILES, task=task, robot=robot)
+
+
+def test_a_control_needs_language_and_actions():
+    made = config.make("tiny", TILES, task="robot", robot=ROBOT)
+    with pytest.raises(ValueError, match="needs a language"):
+        dataclasses.replace(made, language=None)
+    with pytest.raises(ValueError, match="together"):
+        dataclasses.replace(made, actions=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda made: dataclasses.replace(made.language, heads=5), "LanguageConfig needs"),
+        (lambda made: dataclasses.replace(made.control, blocks=0), "ControlConfig needs"),
+        (lambda made: dataclasses.replace(made.actions, state=0), "ActionSpace needs"),
+        (lambda made: dataclasses.replace(made.vision, objects=-1), "VisionConfig needs"),
+    ],
+)
+def test_impossible_sizes_of_a_robot_are_refused(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        change(config.make("tiny", TILES, task="robot", robot=ROBOT))

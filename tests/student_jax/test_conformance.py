@@ -20,9 +20,9 @@ def broken(scripted, energies=FALLING, **methods):
     return type("Broken", (scripted,), methods)(energies)
 
 
-def test_the_vision_plugin_conforms(make_vision, make_inputs):
+def test_the_vision_plugin_conforms(make_vision, make_inputs, compiled_plugin):
     target = config.Target(width=8, grid=3, columns=2, thumbnail=True)
-    conformance.check(make_vision(target, lively=False), make_inputs(), KEY)
+    conformance.check(compiled_plugin(make_vision(target, lively=False)), make_inputs(), KEY)
 
 
 def test_a_plain_plugin_conforms(scripted, make_inputs):

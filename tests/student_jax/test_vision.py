@@ -170,8 +170,8 @@ def test_declared_flops_are_those_of_the_products(make_vision, make_inputs):
 
 
 def test_readout_identity_reads_the_token_at_its_own_place():
-    target, vision = config.Target(width=8, grid=4), config.make("tiny", TILED).vision
-    assert readout.Readout(vision, target, rngs=nnx.Rngs(0)).identity
+    target = config.Target(width=8, grid=4)
+    assert readout.Readout(16, 4, target=target, dtype="float32", rngs=nnx.Rngs(0)).identity
     x = jax.random.normal(KEY, (2, 16, 16))
     np.testing.assert_allclose(readout.sample(x, target, 4), x, atol=1e-6)
 

@@ -1,0 +1,75 @@
+"""Sizes of the modules that read an instruction and act: Language IRP, Control IRP and the actions themselves."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSpace:
+    """What a Control IRP says and what it knows of the robot; only dimensions that the embodiment uses."""
+
+    horizon: int
+    """Actions in a chunk."""
+    width: int
+    """Numbers of one action, in normalised units."""
+    state: int
+    """Numbers of the robot's state."""
+
+    def __post_init__(self):
+        if min(self.horizon, self.width, self.state) < 1:
+            raise ValueError(f"ActionSpace needs horizon, width and state of at least 1; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageConfig:
+    """The Language IRP."""
+
+    vocabulary: int
+    """Rows of the token embedding; the tokenizer has at most as many pieces."""
+    embedding: int
+    """Channels of a token before it is widened to `width`."""
+    length: int
+    """Text tokens at most."""
+    frames: int
+    """Frames (times x views) at most; each has its own embedding."""
+    width: int
+    """Channels of the fused tokens."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of the blocks' MLPs."""
+    text_blocks: int
+    """Transformer blocks over the text alone."""
+    step_blocks: int
+    """Transformer blocks of one refinement step over text and image together, shared by all steps."""
+    max_steps: int = 2
+    """Refinement steps at most."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        sizes = (self.vocabulary, self.embedding, self.length, self.frames, self.step_blocks, self.max_steps)
+        if self.width % self.heads or min(sizes) < 1 or self.text_blocks < 0:
+            raise ValueError(f"LanguageConfig needs width divisible by heads and sizes of at least 1; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlConfig:
+    """The Control IRP."""
+
+    width: int
+    """Channels of an action's token."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of the blocks' MLPs."""
+    blocks: int
+    """Blocks of one refinement step, shared by all steps."""
+    max_steps: int
+    """Refinement steps at most."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        if self.width % self.heads or min(self.width, self.mlp, self.blocks, self.max_steps) < 1:
+            raise ValueError(f"ControlConfig needs width divisible by heads and sizes of at least 1; got {self}.")
