@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from bridge import manifest
+from student_jax import config as student_config
 from student_jax.config import StudentConfig
 from train import config
 
@@ -57,8 +58,13 @@ def read(folder: pathlib.Path) -> Record:
             f"{path} not found, so {folder} holds no run; train one: python -m train.main --out {folder}"
         )
     try:
-        return config.from_json(Record, json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        # A student from before its later modules lacks their fields; reading it back fills them in as absent.
+        tree["student"] = config.to_json(student_config.from_dict(tree["student"]))
+        return config.from_json(Record, tree)
+    except config.ConfigError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
         raise config.ConfigError(f"{path} is damaged ({error}); start again with another --out") from error
 
 

@@ -209,3 +209,11 @@ def test_a_damaged_record_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"config":')
     with pytest.raises(config.ConfigError, match="damaged"):
         record.read(tmp_path)
+
+
+def test_a_record_from_before_the_students_later_modules_is_read(tmp_path, straight):
+    tree = json.loads((straight / record.FILE).read_text())
+    del tree["student"]["language"], tree["student"]["control"], tree["student"]["actions"]
+    del tree["student"]["vision"]["objects"]
+    (tmp_path / record.FILE).write_text(json.dumps(tree))
+    assert record.read(tmp_path) == record.read(straight)
