@@ -77,3 +77,30 @@ def test_attention_is_equivariant_to_token_order():
 
 def test_statistics_are_not_parameters():
     assert not issubclass(layers.Statistic, nnx.Param)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_cross_attention_accumulates_in_float32_backward_too(dtype):
+    graph, params = nnx.split(layers.CrossAttention(8, 2, dtype=dtype, rngs=nnx.Rngs(0)))
+    keys, mask = jnp.ones((2, 5, 2, 4), dtype), jnp.ones((2, 5), bool)
+    loss = jax.grad(lambda params, x: jnp.sum(nnx.merge(graph, params)(x, keys, keys, mask) ** 2))
+    dots = products(loss, params, jnp.ones((2, 3, 8)))
+    assert len(dots) >= 9
+    assert {dot[2] for dot in dots} == {"float32"}
+    assert any(dot[:2] == (dtype, dtype) for dot in dots)
+
+
+def test_masked_keys_are_never_read_and_nothing_to_read_gives_zero():
+    query, key, value = (jax.random.normal(jax.random.key(i), (2, 5, 2, 4)) for i in range(3))
+    mask = jnp.ones((2, 5), bool).at[0, 3:].set(False).at[1].set(False)
+    mixed = layers.attend(query, key, value, mask)
+    np.testing.assert_allclose(mixed[:1], layers.attend(query[:1], key[:1, :3], value[:1, :3]), atol=1e-6)
+    assert not np.asarray(mixed[1]).any()
+    poisoned = layers.attend(query, key.at[0, 3:].set(1e4), value.at[0, 3:].set(1e4), mask)
+    np.testing.assert_allclose(poisoned, mixed, atol=1e-6)
+
+
+def test_masked_mean_counts_what_may_be_read():
+    x = jnp.arange(12.0).reshape(2, 3, 2)
+    mask = jnp.array([[True, False, True], [False, False, False]])
+    np.testing.assert_allclose(layers.masked_mean(x, mask), [[2, 3], [0, 0]])
