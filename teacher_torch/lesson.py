@@ -84,7 +84,7 @@ class Options:
 
 def task_of(argv: Sequence[str]) -> str:
     """The --task of a command line, "arc" where it names none."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv, ""][1:], strict=True):
         if word == "--task":
             return following
         if word.startswith("--task="):
