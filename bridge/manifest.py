@@ -18,10 +18,14 @@ import numpy as np
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("task", "pair", "kind", "split")
+COLUMNS = {"arc": ("task", "pair", "kind", "split"), "robot": ("episode", "row", "instruction", "split")}
+"""The record table's columns, by task."""
+UNITS = {"arc": "task", "robot": "episode"}
+"""The column whose records stay in one split."""
 GROUP_BYTES = 256 << 20  # of raw features: large enough for an object store, small enough to hold twice in memory
 GROUP_RECORDS = 512
 CHUNK_BYTES = 16 << 10  # the least that one read decompresses
+SMALL_ROW = 4096  # bytes: of larger rows a chunk need not hold 16
 
 
 class StoreError(ValueError):
@@ -134,7 +138,7 @@ def make(
     extraction: Mapping[str, Any],
     group_records: int = GROUP_RECORDS,
 ) -> Manifest:
-    """Lay records out: `counts` are rows per record on every axis, `records` the four columns of the record table."""
+    """Lay records out: `counts` are rows per record on every axis, `records` the task's COLUMNS."""
     features = {name: dataclasses.replace(feature, chunk=_chunk(feature)) for name, feature in features.items()}
     rows = {name: [int(count) for count in column] for name, column in counts.items()}
     sizes = np.sum([np.multiply(rows[f.axis], f.row_bytes) for f in features.values()], axis=0)
@@ -148,7 +152,7 @@ def make(
             for name, column in rows.items()
         },
         groups=groups,
-        records={name: tuple(records[name]) for name in COLUMNS},
+        records={name: tuple(records[name]) for name in COLUMNS[task]},
         extraction=dict(extraction),
     )
 
@@ -185,7 +189,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
         },
         axes={n: Axis(a["shard"], tuple(a["counts"]), tuple(a["starts"])) for n, a in content["axes"].items()},
         groups=tuple((first, last) for first, last in content["groups"]),
-        records={name: tuple(content["records"][name]) for name in COLUMNS},
+        records={name: tuple(content["records"][name]) for name in COLUMNS[content["task"]]},
         extraction=content["extraction"],
     )
     for name, axis in manifest.axes.items():
@@ -198,8 +202,8 @@ def _parse(content: dict[str, Any]) -> Manifest:
 
 
 def _chunk(feature: Feature) -> int:
-    """Rows per inner chunk: a power of two of 16 to 1024 rows that reaches CHUNK_BYTES where it can."""
-    chunk = 16
+    """Rows per inner chunk: a power of two of 16 (1 of large rows) to 1024 that reaches CHUNK_BYTES where it can."""
+    chunk = 16 if feature.row_bytes <= SMALL_ROW else 1
     while chunk < 1024 and chunk * feature.row_bytes < CHUNK_BYTES:
         chunk *= 2
     return chunk

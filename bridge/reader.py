@@ -7,7 +7,8 @@ import json
 import numpy as np
 import tensorstore as ts
 
-from bridge import commits, shards
+from bridge import commits, shards, stored_embodiment
+from bridge.embodiment import Embodiment
 from bridge.manifest import SPLITS, Feature, Manifest, StoreError
 
 REPEAT = "run the same extract command again: it writes what is missing"
@@ -72,6 +73,24 @@ class Reader:
         """All rows [n, *shape] of a feature that belong to one record."""
         axis = self._feature(feature).axis
         return self.read(feature, self.starts[axis][index : index + 1], int(self.counts[axis][index]))[0]
+
+    def take(self, feature: str, records: np.ndarray) -> np.ndarray:
+        """A feature of many records in one read: [n, *shape] on the axis "record", else [n, rows, *shape].
+
+        records: indices as `records` gives them, in any order. ValueError where they differ in rows (`record` reads
+        those one by one).
+        """
+        records = np.asarray(records, np.int64)
+        axis = self._feature(feature).axis
+        starts, counts = self.starts[axis][records], self.counts[axis][records]
+        if len(set(counts.tolist())) > 1:
+            raise ValueError(f"{feature}: records of {counts.min()} to {counts.max()} rows on {axis!r}: use record()")
+        found = self.read(feature, starts, int(counts[0]) if len(counts) else 1)
+        return found[:, 0] if axis == "record" else found
+
+    def embodiment(self) -> Embodiment:
+        """What a robot store was extracted with: its statistics normalise states and actions."""
+        return stored_embodiment.read(self.files, self.manifest)
 
     def faults(self, group: int) -> list[str]:
         """What is wrong with the files of a committed group, by size and sha256; empty if nothing is."""

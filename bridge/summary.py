@@ -9,6 +9,9 @@ import matplotlib.figure
 import ml_dtypes
 import numpy as np
 
+from bridge import glimpse
+from bridge.glimpse import Glimpse
+
 DEAD = 1e-6  # a channel whose standard deviation is below this share of the feature's is dead
 BINS = 120
 TAIL = 1e-4  # share of values that the picture leaves out on either side
@@ -66,10 +69,16 @@ class Summary:
         return edges, shares / max(counts.sum(), 1)
 
 
-def draw(path: pathlib.Path, summaries: dict[str, Summary], title: str) -> None:
-    """A PNG with one histogram a feature, shares on a logarithmic axis."""
-    figure = matplotlib.figure.Figure(figsize=(7, 1 + 2.2 * len(summaries)), layout="constrained")
-    axes = figure.subplots(len(summaries), 1, squeeze=False)[:, 0]
+def draw(path: pathlib.Path, summaries: dict[str, Summary], title: str, seen: Glimpse | None = None) -> None:
+    """A PNG with one histogram a feature, shares on a logarithmic axis; below a robot's frames, where there are any."""
+    tall = 1 + 2.2 * len(summaries)
+    above = 1.2 * seen.lines if seen else 0.0
+    figure = matplotlib.figure.Figure(figsize=(7, above + tall), layout="constrained")
+    below: matplotlib.figure.FigureBase = figure
+    if seen is not None:
+        top, below = figure.subfigures(2, 1, height_ratios=(above, tall))
+        glimpse.draw(top, seen)
+    axes = below.subplots(len(summaries), 1, squeeze=False)[:, 0]
     for axis, (name, summary) in zip(axes, summaries.items(), strict=True):
         edges, shares = summary.histogram()
         axis.stairs(shares, edges, fill=True, color="#1f5f8b")

@@ -6,7 +6,7 @@ import argparse
 import collections
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import rich.box
@@ -15,13 +15,15 @@ import rich.markup
 import rich.progress
 import rich.table
 
-from bridge import arc, store, summary
-from bridge.manifest import SPLITS, StoreError
+from bridge import glimpse, store, stored_embodiment, summary, value_checks
+from bridge.embodiment import EmbodimentError
+from bridge.manifest import SPLITS, UNITS, Manifest, StoreError
 from bridge.reader import Reader
 from bridge.summary import Summary
 
 BLOCK = 1 << 22  # values summarised at a time
-SUM_ERROR = 1e-3  # of an attention row that should sum to 1
+SEEN = 8  # every so many pixels of a frame are summarised
+LONG = 60  # characters of a setting that are printed
 
 
 def check(reader: Reader, summaries: dict[str, Summary]) -> Iterator[list[str]]:
@@ -43,83 +45,48 @@ def _check_values(reader: Reader, group: int, summaries: dict[str, Summary]) -> 
         values = reader.read(name, np.array([start]), rows[feature.axis])[0]
         if feature.dtype in ("bfloat16", "float32"):
             flat = values.reshape(len(values), -1)
+            if name in value_checks.MAY_LACK:
+                flat = flat.reshape(-1, value_checks.MAY_LACK[name])
+                flat = flat[~np.isnan(flat).all(axis=1)]
             if not np.isfinite(flat).all():
                 yield f"{name}: {np.count_nonzero(~np.isfinite(flat))} values are not finite"
                 continue
-            _summarise(summaries.setdefault(name, Summary.empty(flat.shape[1])), flat)
-        if name in CHECKS:
+            _summarise(summaries, name, flat)
+        elif name == "frames":
+            _summarise(summaries, name, values[:, ::SEEN, ::SEEN].reshape(-1, values.shape[-1]))
+        if check_values := value_checks.CHECKS.get(name):
             first, last = manifest.groups[group]
             ends = np.cumsum(reader.counts[feature.axis][first:last])[:-1]
-            yield from (f"{name}: {fault}" for fault in CHECKS[name](reader, np.split(values, ends), first))
+            yield from (f"{name}: {fault}" for fault in check_values(reader, np.split(values, ends), first))
 
 
-def _summarise(into: Summary, rows: np.ndarray) -> None:
+def _summarise(summaries: dict[str, Summary], name: str, rows: np.ndarray) -> None:
+    if not len(rows):
+        return
+    into = summaries.setdefault(name, Summary.empty(rows.shape[1]))
     step = max(BLOCK // rows.shape[1], 1)
     for start in range(0, len(rows), step):
         into.add(rows[start : start + step])
 
 
-def _cells(reader: Reader, records: list[np.ndarray], first: int) -> Iterator[str]:
-    for index, frames in enumerate(records, first):
-        try:
-            for frame in frames:
-                arc.grid(frame)
-        except arc.ArcError as error:
-            yield f"{_named(reader, index)}: {error}"
-        if frames.max() > arc.OUTSIDE:
-            yield f"{_named(reader, index)}: cell code {frames.max()}, the largest is {arc.OUTSIDE}"
-
-
-def _attention(reader: Reader, records: list[np.ndarray], first: int) -> Iterator[str]:
-    tile = reader.manifest.teacher.grid**2
-    for index, values in enumerate(records, first):
-        sums = values.reshape(-1, tile).sum(axis=1)
-        if values.min() < 0 or np.abs(sums - 1).max() > SUM_ERROR:
-            yield f"{_named(reader, index)}: tiles sum to {sums.min():.4f}..{sums.max():.4f}, least {values.min():.2g}"
-
-
-def _attention_mask(reader: Reader, records: list[np.ndarray], first: int) -> Iterator[str]:
-    for index, mask in enumerate(records, first):
-        if not mask.all():
-            yield f"{_named(reader, index)}: {mask.sum()} of {len(mask)} positions are real; no sequence is padded here"
-
-
-def _image_mask(reader: Reader, records: list[np.ndarray], first: int) -> Iterator[str]:
-    for index, mask in enumerate(records, first):
-        expected = reader.counts["image"][index]
-        if mask.sum() != expected:
-            yield f"{_named(reader, index)}: marks {mask.sum()} image positions, the record has {expected} image tokens"
-
-
-def _convergence(reader: Reader, records: list[np.ndarray], first: int) -> Iterator[str]:
-    for index, values in enumerate(records, first):
-        last = values[0, -1]  # of the last layer to itself
-        if np.abs(values).max() > 1 + SUM_ERROR or abs(last - 1) > SUM_ERROR:
-            yield f"{_named(reader, index)}: cosines {values.min():.3f}..{values.max():.3f}, the last {last:.3f}, not 1"
-
-
-CHECKS: dict[str, Callable[[Reader, list[np.ndarray], int], Iterator[str]]] = {
-    "cells": _cells,
-    "vision_attention": _attention,
-    "attention_mask": _attention_mask,
-    "image_mask": _image_mask,
-    "layer_convergence": _convergence,
-}
-
-
-def _named(reader: Reader, index: int) -> str:
-    task, pair, kind = (reader.manifest.records[column][index] for column in ("task", "pair", "kind"))
-    return f"record {index} ({task}, {kind} {pair})"
-
-
 def _splits(reader: Reader) -> Iterator[str]:
-    """A task must be in one split only."""
+    """A task or episode must be in one split only."""
+    unit = UNITS[reader.manifest.task]
     found = collections.defaultdict(set)
-    for task, split in zip(reader.manifest.records["task"], reader.manifest.records["split"], strict=True):
-        found[task].add(split)
-    for task, splits in found.items():
+    for name, split in zip(reader.manifest.records[unit], reader.manifest.records["split"], strict=True):
+        found[name].add(split)
+    for name, splits in found.items():
         if len(splits) > 1 or not splits <= set(SPLITS):
-            yield f"manifest.json: task {task} is in the splits {sorted(splits)}; extract again"
+            yield f"manifest.json: {unit} {name} is in the splits {sorted(splits)}; extract again"
+
+
+def _embodiment(reader: Reader) -> Iterator[str]:
+    """What a robot store was normalised by must be there, unchanged."""
+    if stored_embodiment.DIGEST in reader.manifest.extraction:
+        try:
+            reader.embodiment()
+        except (StoreError, EmbodimentError) as error:
+            yield str(error)
 
 
 def _describe(reader: Reader, console: rich.console.Console) -> None:
@@ -127,12 +94,20 @@ def _describe(reader: Reader, console: rich.console.Console) -> None:
     console.print(
         f"{reader.files.url}: {manifest.task}, teacher {teacher.id} ({teacher.provenance}), {teacher.licence}"
     )
-    console.print(f"extraction: {', '.join(f'{key} {value}' for key, value in sorted(manifest.extraction.items()))}")
+    console.print(f"extraction: {_settings(manifest)}", highlight=False, markup=False)
+    unit = UNITS[manifest.task]
     for split in SPLITS:
         records = reader.records(split)
-        tasks = len({manifest.records["task"][i] for i in records})
+        units = len({manifest.records[unit][i] for i in records})
         frames = int(reader.counts["frame"][records].sum())
-        console.print(f"{split}: {tasks} tasks, {len(records)} records, {frames} frames")
+        console.print(f"{split}: {units} {unit}s, {len(records)} records, {frames} frames")
+
+
+def _settings(manifest: Manifest) -> str:
+    """The extraction's settings; of a long one only how many entries or characters it has."""
+    settings = {key: str(value) for key, value in sorted(manifest.extraction.items())}
+    sizes = {key: len(manifest.extraction[key]) for key, text in settings.items() if len(text) > LONG}
+    return ", ".join(f"{key} {f'({sizes[key]})' if key in sizes else text}" for key, text in settings.items())
 
 
 def _tabulate(reader: Reader, summaries: dict[str, Summary]) -> rich.table.Table:
@@ -156,7 +131,7 @@ def validate(url: str, picture: pathlib.Path | None, console: rich.console.Conso
     except StoreError as error:
         return [str(error)]
     _describe(reader, console)
-    faults = list(_splits(reader))
+    faults = [*_splits(reader), *_embodiment(reader)]
     summaries: dict[str, Summary] = {}
     groups = len(reader.manifest.groups)
     for found in rich.progress.track(check(reader, summaries), "checking groups", total=groups, console=console):
@@ -164,7 +139,8 @@ def validate(url: str, picture: pathlib.Path | None, console: rich.console.Conso
     console.print(_tabulate(reader, summaries))
     if summaries:
         where = picture or pathlib.Path(f"{pathlib.PurePosixPath(url).name or 'store'}.png")
-        summary.draw(where, summaries, f"{reader.manifest.teacher.id} ({reader.manifest.teacher.provenance})")
+        title = f"{reader.manifest.teacher.id} ({reader.manifest.teacher.provenance})"
+        summary.draw(where, summaries, title, glimpse.collect(reader))
         console.print(f"histograms: {where}")
     return faults
 

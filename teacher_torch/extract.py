@@ -15,23 +15,30 @@ import torch
 import tyro
 
 from bridge import store
+from bridge.embodiment import EmbodimentError
+from bridge.lerobot_files import DatasetError
 from bridge.manifest import Manifest, StoreError
 from bridge.store import Writer
-from teacher_torch import extraction, plan
+from teacher_torch import arc_request, extraction, lesson, plan, robot_request
 from teacher_torch.groot.checkpoint import CheckpointError
 from teacher_torch.groot.config import ConfigError
 from teacher_torch.groot.tokenizer import TokenizerError
 from teacher_torch.plan import PlanError
 from teacher_torch.provenance import ProvenanceError
-from teacher_torch.request import RANDOM, Options, Setting
+from teacher_torch.request import RANDOM, Setting
+from teacher_torch.robot_inputs import RobotInputError
 
-USER_ERRORS = (StoreError, PlanError, FileNotFoundError, CheckpointError, ConfigError, ProvenanceError, TokenizerError)
+USER_ERRORS = (
+    *(StoreError, PlanError, FileNotFoundError, CheckpointError, ConfigError, ProvenanceError, TokenizerError),
+    *(DatasetError, EmbodimentError, RobotInputError),
+)
 INTERRUPTED = 130
 
 
-def run(options: Options, console: rich.console.Console) -> None:
+def run(options: arc_request.Options | robot_request.Options, console: rich.console.Console) -> None:
     """From options to a finished share of a store; raises one of USER_ERRORS where they cannot be met."""
-    setting = Setting(options)
+    robot = isinstance(options, robot_request.Options)
+    setting = robot_request.Setting(options) if robot else arc_request.Setting(options)
     if torch.device(setting.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed one
         torch.use_deterministic_algorithms(True)
@@ -41,14 +48,15 @@ def run(options: Options, console: rich.console.Console) -> None:
     draft = setting.manifest(recorded or 1)
     announce(setting, draft, console)
     if recorded:
-        pending = store.create(setting.out, draft).pending(setting.shard)
+        pending = setting.begin(draft).pending(setting.shard)
     else:
         pending = list(range(len(draft.groups)))[setting.shard[0] :: setting.shard[1]]
     if pending:
         check_disk(setting.out, plan.disk_bytes(draft, pending), console)
-        model = setting.load_model() if plan.tapped(options.features) else None
+        needed, with_head = setting.needs(draft)
+        model = setting.load_model(with_head=with_head) if needed else None
         size = recorded or setting.fit_batch(model)
-        writer = store.create(setting.out, setting.manifest(setting.recorded_batch() or size))
+        writer = setting.begin(setting.manifest(setting.recorded_batch() or size))
         write(writer, pending, setting, model, console)
     left = store.create(setting.out, setting.manifest(setting.recorded_batch())).pending()
     rest = f"{len(left)} groups are left to other shards" if left else "complete"
@@ -65,18 +73,23 @@ def announce(setting: Setting, draft: Manifest, console: rich.console.Console) -
     if teacher.id == RANDOM:
         console.print(
             "RANDOM weights: these features mean nothing. Train the stand-in with "
-            "python -m teacher_torch.posttrain --task arc, or name a --teacher",
+            f"python -m teacher_torch.posttrain --task {setting.options.task}, or name a --teacher",
             style="bold yellow",
         )
-    tasks = len(set(draft.records["task"]))
+    for warning in setting.warnings():
+        console.print(f"WARNING: {warning}", style="bold red", soft_wrap=True)
     lengths = sorted(set(draft.axes["token"].counts))
-    limited = f" (at most {setting.limit} a split)" if setting.limit else ""
     console.print(
-        f"{setting.options.dataset}: {tasks} tasks{limited}, {draft.size} records of {' or '.join(map(str, lengths))} "
+        f"{setting.summary(draft)}, {draft.size} records of {spelled(lengths)} "
         f"tokens, {len(draft.groups)} groups; {', '.join(draft.features)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def spelled(lengths: Sequence[int]) -> str:
+    """Prompt lengths in words."""
+    return " or ".join(map(str, lengths)) if len(lengths) < 4 else f"{lengths[0]} to {lengths[-1]}"
 
 
 def check_disk(out: str, needed: int, console: rich.console.Console) -> None:
@@ -93,13 +106,12 @@ def check_disk(out: str, needed: int, console: rich.console.Console) -> None:
     if needed > free:
         raise PlanError(
             f"{out}: about {size} to write and {rich.filesize.decimal(free)} free; choose another --out, fewer "
-            "--features or --splits, --limit, or --tiles 1"
+            "--features or --splits, or a --limit"
         )
 
 
 def write(writer: Writer, pending: Sequence[int], setting: Setting, model, console: rich.console.Console) -> None:
     """Extract the pending groups under a progress bar with the rates and the time left."""
-    records = [record for _, record in setting.records]
     groups = writer.manifest.groups
     columns = (
         rich.progress.TextColumn("extracting"),
@@ -122,12 +134,14 @@ def write(writer: Writer, pending: Sequence[int], setting: Setting, model, conso
             progress.update(bar, advance=count, rate=rate)
 
         with torch.inference_mode():
-            extraction.write_groups(writer, pending, records, model=model, preparer=setting.preparer, report=report)
+            extraction.write_groups(writer, pending, model=model, source=setting.source, report=report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 2 where the request cannot be met, 130 where it was interrupted."""
-    options = tyro.cli(Options, args=arguments, prog="python -m teacher_torch.extract")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    kind = robot_request.Options if lesson.task_of(arguments) == "robot" else arc_request.Options
+    options = tyro.cli(kind, args=arguments, prog="python -m teacher_torch.extract")
     console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     try:
         run(options, console)

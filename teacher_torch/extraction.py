@@ -7,13 +7,11 @@ import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from bridge import arc
 from bridge.manifest import Manifest
 from bridge.store import Writer
 from teacher_torch import groups, plan
-from teacher_torch.arc_inputs import Preparer
-from teacher_torch.groot.inputs import ModelInputs
 from teacher_torch.groot.model import Groot
+from teacher_torch.groups import Batch, Source
 
 AHEAD = 3  # batches whose inputs wait for the model
 Job = tuple[int, list[int]]  # group, the records of one of its batches
@@ -23,29 +21,27 @@ Executor = concurrent.futures.ThreadPoolExecutor
 def write_groups(
     writer: Writer,
     pending: Sequence[int],
-    records: Sequence[arc.Record],
     *,
     model: Groot | None,
-    preparer: Preparer,
+    source: Source,
     report: Callable[[int, int], None],
 ) -> None:
     """Compute and commit groups; `report(records, bytes)` is told of every batch and of every commit.
 
-    records: all of the manifest's. Raises plan.PlanError where a batch does not fit into memory: its size is part of
-    the store and cannot change.
+    source: the records that the manifest lays out. Raises plan.PlanError where a batch does not fit into memory: its
+    size is part of the store and cannot change.
     """
     manifest = writer.manifest
     jobs = [(group, batch) for group in pending for batch in plan.batches(manifest, group)]
     with Executor(1) as preparing, Executor(1) as writing:
         saving: concurrent.futures.Future[int] | None = None
-        prepared = _ahead(preparing, lambda job: _prepare(manifest, preparer, records, job), jobs)
+        prepared = _ahead(preparing, lambda job: _prepare(manifest, source, job), jobs)
         for group, batches in itertools.groupby(zip(jobs, prepared, strict=True), lambda pair: pair[0][0]):
             arrays = groups.empty(manifest, group)
-            for (_, batch), inputs in batches:
-                chosen = [records[i] for i in batch]
-                values = _run(model, inputs, chosen, manifest)
-                groups.fill(arrays, manifest, group=group, batch=batch, values=values)
-                report(len(batch), 0)
+            for (_, records), batch in batches:
+                values = _run(model, source, batch, manifest)
+                groups.fill(arrays, manifest, group=group, batch=records, values=values)
+                report(len(records), 0)
             if saving is not None:
                 report(0, saving.result())
             saving = writing.submit(writer.write, group, arrays)
@@ -53,15 +49,15 @@ def write_groups(
             report(0, saving.result())
 
 
-def _prepare(manifest: Manifest, preparer: Preparer, records: Sequence[arc.Record], job: Job) -> ModelInputs:
-    inputs = preparer.prepare([records[i] for i in job[1]])
-    groups.check_length(inputs, manifest, job[1])
-    return inputs
+def _prepare(manifest: Manifest, source: Source, job: Job) -> Batch:
+    batch = source.prepare(job[1])
+    groups.check_length(batch, manifest)
+    return batch
 
 
-def _run(model: Groot | None, inputs: ModelInputs, records: Sequence[arc.Record], manifest: Manifest) -> groups.Arrays:
+def _run(model: Groot | None, source: Source, batch: Batch, manifest: Manifest) -> groups.Arrays:
     try:
-        return groups.run(model, inputs, records, manifest.features)
+        return groups.run(model, source, batch, manifest.features)
     except RuntimeError as error:
         if not groups.out_of_memory(error):
             raise
@@ -72,9 +68,9 @@ def _run(model: Groot | None, inputs: ModelInputs, records: Sequence[arc.Record]
         ) from error
 
 
-def _ahead(executor: Executor, function: Callable[[Job], ModelInputs], jobs: Sequence[Job]) -> Iterator[ModelInputs]:
+def _ahead(executor: Executor, function: Callable[[Job], Batch], jobs: Sequence[Job]) -> Iterator[Batch]:
     """function(job) of every job in order, computed up to AHEAD jobs before they are asked for."""
-    waiting: collections.deque[concurrent.futures.Future[ModelInputs]] = collections.deque()
+    waiting: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
     for job in jobs:
         waiting.append(executor.submit(function, job))
         if len(waiting) > AHEAD:

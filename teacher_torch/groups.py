@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import ml_dtypes
 import numpy as np
 import torch
 
-from bridge import arc
 from bridge.manifest import Feature, Manifest
-from teacher_torch import plan, taps
-from teacher_torch.arc_inputs import Preparer
 from teacher_torch.groot.inputs import ModelInputs
 from teacher_torch.groot.model import Groot
 
@@ -20,6 +19,28 @@ Arrays = dict[str, np.ndarray]
 
 class LengthError(RuntimeError):
     """A prompt that is not as long as planned: the tokenizer or the template is not the planned one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Records with prompts of one length: what the model is given, and the features that are known without it.
+
+    known: [records, rows, *shape] of every feature that does not come from the model.
+    """
+
+    records: list[int]
+    inputs: ModelInputs
+    known: Arrays
+
+
+class Source(Protocol):
+    """The records of one extraction, by their places in its manifest."""
+
+    def prepare(self, records: Sequence[int]) -> Batch:
+        """Records with prompts of one length, read and made ready on the CPU."""
+
+    def take(self, model: Groot, batch: Batch, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The named features of a batch, each [records, ...] with its rows in order."""
 
 
 def empty(manifest: Manifest, group: int) -> Arrays:
@@ -37,28 +58,24 @@ def fill(arrays: Arrays, manifest: Manifest, *, group: int, batch: Sequence[int]
             array[start : start + axis.counts[record]] = rows
 
 
-def run(
-    model: Groot | None, inputs: ModelInputs, records: Sequence[arc.Record], features: dict[str, Feature]
-) -> Arrays:
+def run(model: Groot | None, source: Source, batch: Batch, features: Mapping[str, Feature]) -> Arrays:
     """Values [records, rows, *shape] of every feature, computing no more of the model than they need."""
-    values = {"cells": np.stack([record.cells for record in records])}
-    if names := plan.tapped(list(features)):
-        device = next(model.parameters()).device
-        taken = taps.collect(model, inputs.to(device), names)
-        values |= {name: _rows(taken[name], len(records), features[name]) for name in names}
+    values = {name: batch.known[name] for name in features if name in batch.known}
+    if names := [name for name in features if name not in batch.known]:
+        taken = source.take(model, batch, names)
+        values |= {name: _rows(taken[name], len(batch.records), features[name]) for name in names}
     return values
 
 
-def check_length(inputs: ModelInputs, manifest: Manifest, batch: Sequence[int]) -> None:
+def check_length(batch: Batch, manifest: Manifest) -> None:
     """Raise LengthError unless the batch's prompts are as long as planned."""
-    planned = {manifest.axes["token"].counts[record] for record in batch}
-    if {inputs.input_ids.shape[1]} != planned:
-        raise LengthError(f"prompts of {inputs.input_ids.shape[1]} tokens, planned {planned}: records {list(batch)}")
+    planned = {manifest.axes["token"].counts[record] for record in batch.records}
+    found = batch.inputs.input_ids.shape[1]
+    if {found} != planned:
+        raise LengthError(f"prompts of {found} tokens, planned {planned}: records {batch.records}")
 
 
-def fit_batch(
-    model: Groot | None, preparer: Preparer, records: Sequence[arc.Record], features: dict[str, Feature]
-) -> int:
+def fit_batch(model: Groot | None, source: Source, records: Sequence[int], features: Mapping[str, Feature]) -> int:
     """The largest of len(records), half of it, ... that fits into memory; raises plan.PlanError if one record does not.
 
     records: as many of the longest kind as should be tried.
@@ -66,7 +83,7 @@ def fit_batch(
     size = len(records)
     while size > 1:
         try:
-            run(model, preparer.prepare(records[:size]), records[:size], features)
+            run(model, source, source.prepare(records[:size]), features)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

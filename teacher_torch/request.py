@@ -1,7 +1,8 @@
-"""What is asked of an extraction, and what that comes to on this machine."""
+"""What every extraction is asked, and what that comes to on this machine."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 import pathlib
@@ -11,41 +12,29 @@ import torch
 
 from bridge import shards, store
 from bridge.manifest import GROUP_RECORDS, Manifest
-from teacher_torch import groups, plan, provenance, standin
-from teacher_torch.arc_inputs import Preparer
+from bridge.store import Writer
+from teacher_torch import groups, provenance, standin
 from teacher_torch.groot import checkpoint, tokenizer
+from teacher_torch.groot.config import GrootConfig
 from teacher_torch.groot.model import Groot
 from teacher_torch.groot.tokenizer import Tokenizer
 from teacher_torch.plan import PlanError
 
-FEW = 4  # tasks a split where no teacher is named
-OFFICIAL_TILES = 12
+FEW = 4  # tasks or episodes a split where no teacher is named
 RANDOM = "random"
 TOKENS_AT_ONCE = {"cpu": 8_192, "cuda": 262_144}
 MOST_AT_ONCE = 256  # records
-HEAD_FEATURES = ("adapted_features",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Run a teacher over ARC records and write its features to a store. Stop it at any moment and run it again: it goes
-    on after the last committed group and ends with the same bytes as an uninterrupted run. Without any option it
-    extracts a few tasks, with the stand-in if that was trained, else with a random model of the same sizes."""
+    """What both tasks have in common."""
 
     teacher: str | None = None
-    """standin-arc, a checkpoint folder, a hub id such as nvidia/GR00T-N1.5-3B, or random (an untrained stand-in)."""
-    task: Literal["arc"] = "arc"
-    """What the records are of."""
-    dataset: Literal["arc1", "arc2"] = "arc1"
-    """ARC-AGI-1 or -2. ARC-2's train split holds ARC-1 evaluation tasks: see bridge.arc.trainable before a report."""
+    """A stand-in's name, a checkpoint folder, a hub id such as nvidia/GR00T-N1.5-3B, or random (an untrained stand-in).
+    Default: the task's stand-in if it was trained, else random."""
     splits: tuple[str, ...] = ("train", "validation", "test")
     """Which splits to extract."""
-    limit: int | None = None
-    """Most tasks of each split, the first by id. Default: all; 4 where no teacher is named."""
-    features: tuple[str, ...] = plan.DEFAULT_FEATURES
-    """Names of features; there are also adapted_features and layer_convergence. cells are always stored."""
-    tiles: int | None = None
-    """Most tiles a frame is cut into: 12 is official, 1 compact. Default: 1 for a stand-in, else 12."""
     batch_size: int | None = None
     """Most records at a time; halved until a batch fits into memory, then kept in the manifest for good."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -56,10 +45,6 @@ class Options:
     """i/n: this machine is the i-th, from 0, of n that write one store; all other options must be the same."""
     out: str | None = None
     """The store: a folder, or a URL that tensorstore opens (s3://, gs://). Default: runs/features/TEACHER-DATASET."""
-    seed: int = 0
-    """Of the weights of a random teacher; nothing else here is drawn."""
-    padding: Literal["white", "black"] = "white"
-    """Colour outside the grid; black is the first attempt's and hides the grid's size."""
     tokenizer: str | None = None
     """Folder or hub id of GR00T's tokenizer, or packaged. Default: the teacher's own, else the hub's copy."""
     group: int = GROUP_RECORDS
@@ -68,43 +53,59 @@ class Options:
     """Go on with a store that was begun; --no-resume refuses one that exists."""
 
 
-class Setting:
+class Setting(abc.ABC):
     """What options and teacher come to: everything that the plan and the model need."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.shard = parse_shard(options.shard)
-        self.teacher = find_teacher(options.teacher, options.seed)
-        ours = self.teacher.id == RANDOM or (self.teacher.folder / provenance.FILE).is_file()
-        self.device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype = options.dtype if options.dtype != "auto" else "float32" if ours else "bfloat16"
-        self.limit = FEW if options.limit is None and options.teacher is None else options.limit
-        self.records = plan.choose_records(options.dataset, options.splits, self.limit)
-        self.max_tiles = options.tiles or (standin.MAX_TILES if ours else OFFICIAL_TILES)
-        self.words = load_tokenizer(options.tokenizer, self.teacher)
-        self.preparer = Preparer(self.teacher.config, self.words, max_tiles=self.max_tiles, padding=options.padding)
-        name = f"{pathlib.PurePosixPath(self.teacher.id).name}-{options.dataset}"
-        self.out = options.out or f"runs/features/{name}{f'-{self.limit}' if self.limit else ''}"
+    source: groups.Source
+    words: Tokenizer
 
+    def __init__(self, options: Options, teacher: standin.Teacher, *, seed: int, limit: int | None) -> None:
+        """seed: of a random teacher's weights; limit: tasks or episodes a split, None for all."""
+        self.options, self.teacher, self.seed = options, teacher, seed
+        self.shard = parse_shard(options.shard)
+        self.limit = FEW if limit is None and options.teacher is None else limit
+        self.device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.dtype = options.dtype if options.dtype != "auto" else "float32" if self.ours else "bfloat16"
+
+    @abc.abstractmethod
     def manifest(self, batch_size: int) -> Manifest:
         """The plan with a batch size."""
-        options = self.options
-        return plan.make_manifest(
-            self.teacher,
-            self.words,
-            self.records,
-            names=options.features,
-            max_tiles=self.max_tiles,
-            group_records=options.group,
-            extraction={
-                "dataset": options.dataset,
-                "dtype": self.dtype,
-                "device": torch.device(self.device).type,
-                "batch_size": batch_size,
-                "seed": options.seed,
-                "padding": options.padding,
-            },
-        )
+
+    @abc.abstractmethod
+    def needs(self, manifest: Manifest) -> tuple[bool, bool]:
+        """(whether a feature comes from the model, whether one comes from its action head)."""
+
+    @abc.abstractmethod
+    def summary(self, manifest: Manifest) -> str:
+        """The records in words."""
+
+    def warnings(self) -> list[str]:
+        """What must be said loudly before it begins."""
+        return []
+
+    def begin(self, manifest: Manifest) -> Writer:
+        """The store's writer; nothing changes in a store that was begun."""
+        return store.create(self.out, manifest)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this project made the weights."""
+        return self.teacher.id == RANDOM or (self.teacher.folder / provenance.FILE).is_file()
+
+    def default_out(self, dataset: str) -> str:
+        """Where the store goes unless --out says."""
+        name = f"{pathlib.PurePosixPath(self.teacher.id).name}-{dataset}"
+        return f"runs/features/{name}{f'-{self.limit}' if self.limit else ''}"
+
+    @property
+    def out(self) -> str:
+        """The store."""
+        return self.options.out or self.default_out(self.dataset)
+
+    @property
+    @abc.abstractmethod
+    def dataset(self) -> str:
+        """The dataset's name, no path: bytes are of no machine."""
 
     def recorded_batch(self) -> int | None:
         """The batch size of a store that was begun; None if there is none yet."""
@@ -120,44 +121,45 @@ class Setting:
             )
         return recorded
 
-    def load_model(self) -> Groot:
-        """The teacher on its device; the action head only where a feature needs it."""
-        features_only = not set(self.options.features) & set(HEAD_FEATURES)
+    def load_model(self, *, with_head: bool) -> Groot:
+        """The teacher on its device."""
         dtype = getattr(torch, self.dtype)
         if self.teacher.id == RANDOM:
-            torch.manual_seed(self.options.seed)
-            return Groot(self.teacher.config, with_head=not features_only).to(self.device, dtype).eval()
-        return checkpoint.load(self.teacher.folder, dtype=dtype, device=self.device, features_only=features_only)
+            torch.manual_seed(self.seed)
+            return Groot(self.teacher.config, with_head=with_head).to(self.device, dtype).eval()
+        return checkpoint.load(self.teacher.folder, dtype=dtype, device=self.device, features_only=not with_head)
 
     def fit_batch(self, model: Groot | None) -> int:
         """The batch size for this device, tried on as many of the longest records."""
-        longest = max(len(record.cells) for _, record in self.records)
-        probes = [record for _, record in self.records if len(record.cells) == longest]
-        tokens = max(self.manifest(1).axes["token"].counts)
+        draft = self.manifest(1)
+        lengths = draft.axes["token"].counts
+        tokens = max(lengths)
         room = TOKENS_AT_ONCE[torch.device(self.device).type] // tokens
         most = self.options.batch_size or min(1 << max(room, 1).bit_length() - 1, MOST_AT_ONCE)
-        features = plan.chosen_features(self.teacher.config, self.options.features)
-        return groups.fit_batch(model, self.preparer, probes[:most], features)
+        longest = [record for record, length in enumerate(lengths) if length == tokens]
+        return groups.fit_batch(model, self.source, longest[:most], draft.features)
 
 
-def find_teacher(name: str | None, seed: int) -> standin.Teacher:
-    """A named teacher; without a name the stand-in if it was trained, else a random model of its sizes."""
-    if name is None:
-        try:
-            return standin.resolve("standin-arc")
-        except standin.MissingStandIn:
-            name = RANDOM
-    if name != RANDOM:
+def find_teacher(name: str | None, stand_in: str) -> standin.Teacher | None:
+    """A named teacher; without a name the stand-in if it was trained; None for a random one."""
+    if name == RANDOM:
+        return None
+    if name is not None:
         return standin.resolve(name)
-    config = standin.make_config(standin.make_tokenizer())
+    try:
+        return standin.resolve(stand_in)
+    except standin.MissingStandIn:
+        return None
+
+
+def random_teacher(config: GrootConfig, seed: int) -> standin.Teacher:
+    """An untrained model of these sizes."""
     digest = hashlib.sha256(f"{config} seed {seed}".encode()).hexdigest()
     return standin.Teacher(RANDOM, pathlib.Path(RANDOM), "random", digest, config, "none")
 
 
 def load_tokenizer(name: str | None, teacher: standin.Teacher) -> Tokenizer:
     """The named tokenizer; without a name the teacher's own, else the hub's copy of GR00T's."""
-    if teacher.id == RANDOM and name is None:
-        return standin.make_tokenizer()
     own = any((teacher.folder / file).is_file() for file in (tokenizer.TOKEN_IDS, *tokenizer.FILES))
     try:
         return tokenizer.load(name or (teacher.folder if own else tokenizer.HUB_COPY))

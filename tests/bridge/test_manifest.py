@@ -47,7 +47,7 @@ def test_full_size_record_fills_a_group_alone_or_nearly():
         "image_tokens": Feature((2048,), "bfloat16", "image"),
         "backbone_features": Feature((2048,), "bfloat16", "token"),
     }
-    columns = {name: ["train"] * 20 for name in manifests.COLUMNS}
+    columns = {name: ["train"] * 20 for name in manifests.COLUMNS["arc"]}
     counts = {"image": [5120] * 20, "token": [5159] * 20}
     made = manifests.make("arc", teacher, features=features, counts=counts, records=columns, extraction={})
     assert teacher.tokens == 2560
@@ -60,7 +60,7 @@ def test_full_size_record_fills_a_group_alone_or_nearly():
 def test_chunks_are_small_enough_to_read_one_frame(row, chunk):
     counts = {"record": [1]}
     features = {"x": Feature(row, "bfloat16", "record")}
-    columns = {name: ["train"] for name in manifests.COLUMNS}
+    columns = {name: ["train"] for name in manifests.COLUMNS["arc"]}
     teacher = manifests.Teacher("x", "", "random", "", 224, 16, 2048, 12, 3, 3, True, 12)
     made = manifests.make("arc", teacher, features=features, counts=counts, records=columns, extraction={})
     assert made.features["x"].chunk == chunk
