@@ -1,0 +1,52 @@
+"""What an episode may be run under, by name, alike for teacher and student: dim cameras, other words, no eyes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from bridge import metaworld_tasks, scene, simulator
+
+NAMES = ("normal", "blind", "held-out", "swapped", "noise", "dropped", "light")
+"""blind: grey frames; held-out: phrasings never trained on; swapped: asked for the look-alike task; the others disturb
+the cameras."""
+CAMERAS = {
+    "noise": simulator.Conditions(camera_noise=16.0),
+    "dropped": simulator.Conditions(dropped=0.2),
+    "light": simulator.Conditions(light=scene.Light((0.6, 0.7, 1.0))),
+}
+GREY = 128
+
+
+def cameras(name: str) -> simulator.Conditions:
+    """What disturbs the cameras under a condition; an unknown one is an error that lists those there are."""
+    if name not in NAMES:
+        raise ValueError(f"no condition {name!r}; there are {', '.join(NAMES)}")
+    return CAMERAS.get(name, simulator.Conditions())
+
+
+def instruction(name: str, task: str, seed: int) -> str:
+    """What an episode is asked with under a condition."""
+    if name != "swapped":
+        return metaworld_tasks.instruction(task, seed, held_out=name == "held-out")
+    if task not in metaworld_tasks.LOOK_ALIKE:
+        raise ValueError(f"condition swapped is for {' and '.join(metaworld_tasks.LOOK_ALIKE)}, not {task}")
+    (other,) = set(metaworld_tasks.LOOK_ALIKE) - {task}
+    return metaworld_tasks.instruction(other, seed)
+
+
+def tasks(name: str, chosen: Sequence[str]) -> tuple[str, ...]:
+    """Those of the chosen tasks that a condition can be tried on: `swapped` needs the look-alike pair."""
+    return tuple(task for task in chosen if name != "swapped" or task in metaworld_tasks.LOOK_ALIKE)
+
+
+def jobs(name: str, chosen: Sequence[str], seeds: Sequence[int]) -> list[simulator.Job]:
+    """The episodes of a condition: every seed of every task that it can be tried on."""
+    return [simulator.Job(task, seed, instruction(name, task, seed)) for task in tasks(name, chosen) for seed in seeds]
+
+
+def blinded(policy: simulator.Policy) -> simulator.Policy:
+    """The same policy without eyes: every frame is grey."""
+    return lambda query: policy(dataclasses.replace(query, frames=np.full_like(query.frames, GREY)))
