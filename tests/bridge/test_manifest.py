@@ -56,7 +56,9 @@ def test_full_size_record_fills_a_group_alone_or_nearly():
     assert made.raw_bytes(0) == 6 * (5120 + 5159) * 4096
 
 
-@pytest.mark.parametrize(("row", "chunk"), [((2048,), 16), ((128,), 64), ((30, 30), 16), ((), 1024)])
+@pytest.mark.parametrize(
+    ("row", "chunk"), [((2048,), 16), ((128,), 64), ((30, 30), 16), ((), 1024), ((4096,), 2), ((128, 128, 3), 1)]
+)
 def test_chunks_are_small_enough_to_read_one_frame(row, chunk):
     counts = {"record": [1]}
     features = {"x": Feature(row, "bfloat16", "record")}

@@ -6,15 +6,43 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from bridge import episodes
+from bridge.lerobot_spec import Spec
 
 KILLS = 20
 COMMAND = (sys.executable, "-m", "teacher_torch.extract", "--teacher", "random", "--device", "cpu")
 SIZE = ("--limit", "8", "--group", "2", "--batch-size", "2")
+ROBOT = Spec(fps=20, videos={"top": (32, 32)}, state={"hand": 3}, action={"delta": 3})
 
 
-def start(folder: pathlib.Path) -> subprocess.Popen:
-    return subprocess.Popen([*COMMAND, *SIZE, "--out", str(folder)], stdout=subprocess.DEVNULL)
+def record(folder: pathlib.Path) -> None:
+    """A dataset of eight episodes, of instructions of unequal length."""
+    rng, writer = np.random.default_rng(0), episodes.create(folder, ROBOT)
+    for number in range(8):
+        writer.add(
+            frames={"top": rng.integers(0, 256, (20, 32, 32, 3), np.uint8)},
+            state={"hand": rng.standard_normal((20, 3), np.float32)},
+            action={"delta": rng.standard_normal((20, 3), np.float32)},
+            instruction="open it" if number % 3 else "close the other one",
+        )
+    writer.close()
+
+
+@pytest.fixture(params=["arc", "robot"])
+def start(request, tmp_path):
+    """(folder) -> a process that extracts into it."""
+    task = ["--task", request.param]
+    if request.param == "robot":
+        record(tmp_path / "dataset")
+        task += ["--dataset", str(tmp_path / "dataset"), "--stride", "2"]
+
+    def starting(folder: pathlib.Path) -> subprocess.Popen:
+        return subprocess.Popen([*COMMAND, *task, *SIZE, "--out", str(folder)], stdout=subprocess.DEVNULL)
+
+    return starting
 
 
 def markers(folder: pathlib.Path) -> int:
@@ -35,7 +63,7 @@ def kill(process: subprocess.Popen, folder: pathlib.Path, rng: random.Random, st
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_kill_at_random_moments_changes_no_byte(tmp_path):
+def test_kill_at_random_moments_changes_no_byte(start, tmp_path):
     started = time.monotonic()
     whole = start(tmp_path / "whole")
     while not markers(tmp_path / "whole"):
