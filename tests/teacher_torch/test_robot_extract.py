@@ -161,6 +161,7 @@ def test_records_are_every_other_row_of_each_splits_episodes(finished):
     assert manifest.extraction["instructions"] == sorted(TEXTS)
     assert manifest.extraction["views"] == list(VIEWS)
     assert manifest.extraction["steps"] == 2
+    assert manifest.extraction["state"] == [["hand", 3], ["gripper", 1]]
 
 
 def test_every_feature_is_what_the_model_gives_alone(finished, teacher, dataset, body):
