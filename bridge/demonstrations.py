@@ -27,7 +27,7 @@ SPEC = episodes.Spec(
 
 
 def jobs(tasks: list[str], *, train: int, validation: int, **how: float) -> list[tuple[str, demonstration.Job]]:
-    """(split, job) of every demonstration: seed by seed, so that a shorter dataset is the beginning of a longer one."""
+    """(split, job) of every demonstration, seed by seed."""
     return [
         (split, demonstration.Job(task, seed, **how))
         for split, count in (("train", train), ("validation", validation))
@@ -52,9 +52,10 @@ def add(writer: episodes.Writer, split: str, demo: demonstration.Demonstration) 
 
 
 def record(folder: pathlib.Path, work: list[tuple[str, demonstration.Job]], *, processes: int, resume: bool) -> None:
-    """Make what is missing of the dataset, then its metadata."""
+    """Make what is missing of the dataset, then its metadata; a dataset may so be made longer later."""
     writer = episodes.create(folder, SPEC, resume=resume)
-    left = work[len(writer.episodes) :]
+    there = {(row["split"], row["task"], row["seed"]) for row in writer.episodes}
+    left = [(split, job) for split, job in work if (split, job.task, job.seed) not in there]
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     with rich.progress.Progress(*columns) as progress, lanes.Lanes(processes, 1) as farm:
         bar = progress.add_task("demonstrations", total=len(work), completed=len(work) - len(left))
