@@ -13,7 +13,7 @@ from rich.text import Text
 SCHEMA_VERSION = 1
 TEACHERS = ("real", "stand-in", "random", "none")
 ENVIRONMENTS = ("real", "sim", "none")
-IDENTIFIER = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+){2,3}")
+IDENTIFIER = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+){2,4}")
 
 
 class ReportError(ValueError):
@@ -41,7 +41,7 @@ class Context:
 class Row:
     """One number. `value` None is an empty cell; then `note` says why."""
 
-    id: str  # suite.subject.metric[.split]
+    id: str  # suite.subject.metric[.task][.split]
     value: float | None
     unit: str
     context: Context
@@ -58,7 +58,9 @@ class Row:
 
     def __post_init__(self):
         if not IDENTIFIER.fullmatch(self.id):
-            raise ReportError(f"row id: expected suite.subject.metric[.split] in a-z, 0-9 and _, got {self.id!r}")
+            raise ReportError(
+                f"row id: expected suite.subject.metric[.task][.split] in a-z, 0-9 and _, got {self.id!r}"
+            )
         _one_of(f"{self.id}: better", self.better, ("higher", "lower"))
         for name in ("value", "ci_low", "ci_high", "seed_low", "seed_high", "bar", "stretch"):
             number = getattr(self, name)

@@ -108,3 +108,13 @@ def ratio_interval(over: np.ndarray, under: np.ndarray, rng: np.random.Generator
         np.median(values[rng.integers(0, values.size, size=(1000, values.size))], axis=1) for values in (over, under)
     )
     return Estimate(float(np.median(over) / np.median(under)), *interval(top / bottom))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p of so many wins and losses if both were equally likely, ties left out: McNemar's exact test
+    (doi:10.1007/BF02295996) where each pair is two yes-or-no outcomes."""
+    if wins < 0 or losses < 0:
+        raise ValueError(f"expected counts, got {wins} wins and {losses} losses")
+    pairs = wins + losses
+    tail = sum(math.comb(pairs, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / 2**pairs)

@@ -4,9 +4,10 @@ import importlib.util
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
-from bridge import store
+from bridge import lanes, scene, store
 from train import main as training
 
 TRAIN_FIXTURES = pathlib.Path(__file__).parents[1] / "train" / "conftest.py"
@@ -46,3 +47,38 @@ def trained(stored, tmp_path_factory) -> pathlib.Path:
     arguments = ["--preset", "tiny", "--steps", "2", "--store", str(stored), "--out", str(out), *cheap]
     assert training.main(arguments) == 0
     return out
+
+
+class FakeLanes:
+    """Three simulators that need no simulator: even goals are solved at the first decision, odd ones never."""
+
+    count = 3
+
+    def __init__(self):
+        self.closed, self._seeds = False, {}
+
+    def close(self):
+        self.closed = True
+
+    def round(self, commands):
+        return [self._do(lane, *command) for lane, command in commands]
+
+    def _do(self, lane, kind, *rest):
+        if kind == "reset":
+            self._seeds[lane] = rest[1]
+            return lanes.Moved(self._view(lane, solved=False), 0)
+        actions, record = rest
+        frames = np.stack([self._view(lane, solved=False).frames] * len(actions)) if record else None
+        return lanes.Moved(self._view(lane, solved=self._seeds[lane] % 2 == 0), len(actions), frames)
+
+    def _view(self, lane, *, solved):
+        rng = np.random.default_rng(self._seeds[lane])
+        frames = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
+        state = rng.uniform(-1, 1, 4).astype(np.float32)
+        return scene.View(frames, state, np.zeros((2, 3), np.float32), np.zeros((2, 2, 2), np.float32), solved)
+
+
+@pytest.fixture
+def fake_lanes():
+    """A maker of simulators that need no simulator."""
+    return FakeLanes

@@ -81,3 +81,16 @@ def test_calibration_error_of_a_constant_shift():
 def test_ratio_of_medians():
     got = statistics.ratio_interval(np.full(5, 6.0), np.full(5, 2.0), np.random.default_rng(0))
     assert (got.value, got.low, got.high) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"), [(8, 2, 0.109375), (2, 8, 0.109375), (5, 5, 1.0), (10, 0, 2 / 1024), (0, 0, 1.0)]
+)
+def test_sign_test_by_hand(wins, losses, p):
+    assert statistics.sign_test(wins, losses) == pytest.approx(p)
+
+
+def test_sign_test_of_many_pairs_neither_overflows_nor_errs():
+    assert statistics.sign_test(700, 800) == pytest.approx(0.0105, abs=2e-4)  # normal with continuity correction
+    with pytest.raises(ValueError, match="counts"):
+        statistics.sign_test(-1, 2)

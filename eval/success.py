@@ -1,0 +1,242 @@
+"""Rows of closed-loop success: who solves what, what the teacher was worth, and what disturbs the student."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bridge import metaworld_tasks
+from eval import pairing, report, statistics
+from eval.pairing import Success
+from eval.statistics import Estimate
+
+BLIND_MOST, ENOUGH_TASKS, POOR = 0.40, 8, 0.50
+BARS = {"teacher": 0.90, "ratio": 0.97, "ratio_low": 0.92, "ratio_user": 0.85, "value": 10.0, "p": 0.05}
+BARS |= {"swapped": 0.05, "held_out_ratio": 0.90, "smaller": 3.0}
+DISTURBED = ("noise", "dropped", "light")
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All successes bool [s, t, n] by (policy, condition); what is not there has its reason, or was not asked for."""
+
+    tasks: tuple[str, ...]
+    split: str
+    found: Mapping[tuple[str, str], Success]
+    reasons: Mapping[str, str]
+    """Policy -> why it has no episodes."""
+    controls: tuple[str, ...]
+    parameters: Mapping[str, int | None]
+    uneven: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Control -> what makes it incomparable with the student."""
+
+    def get(self, policy: str, condition: str = "normal") -> Success | None:
+        return self.found.get((policy, condition))
+
+    def why(self, policy: str) -> str:
+        """Why a cell about a policy is empty."""
+        return self.reasons.get(policy, f"no episodes of {policy}")
+
+    @property
+    def headline(self) -> list[int]:
+        """Tasks that the blind teacher solves too rarely to count as solvable blind; all without a blind teacher."""
+        blind = self.get("teacher", "blind")
+        everything = list(range(len(self.tasks)))
+        return everything if blind is None else [i for i in everything if blind[:, i].mean() <= BLIND_MOST]
+
+    @property
+    def headline_note(self) -> str:
+        """Which tasks the headline is over, and whether they are enough."""
+        if self.get("teacher", "blind") is None:
+            return f"over all tasks: {self.why('teacher')}, so that none is known to be solvable blind"
+        names = [self.tasks[i] for i in self.headline]
+        few = f": fewer than {ENOUGH_TASKS}" if len(names) < ENOUGH_TASKS else ""
+        said = f"{len(names)} tasks that the blind teacher solves in at most {BLIND_MOST:.0%}{few}"
+        return f"{said} ({', '.join(names) or 'none'})"
+
+    @property
+    def warning(self) -> str:
+        """What must be said before any number, or nothing."""
+        teacher = self.get("teacher")
+        if teacher is None or teacher.mean() >= POOR:
+            return ""
+        return (
+            f"The teacher itself solves only {teacher.mean():.0%} of its episodes: distilling from it means little, "
+            "and no ratio to it is worth reading. Train a better teacher first."
+        )
+
+
+def slug(name: str) -> str:
+    """A name as a part of a row's id."""
+    return name.replace("+", "_").replace("-", "_")
+
+
+class Book:
+    """Writes the rows of one set of results."""
+
+    def __init__(self, results: Results, context: report.Context, *, draws: int, seed: int):
+        self.results, self.context = results, context
+        goals = next(iter(results.found.values())).shape[2] if results.found else 1
+        self.pairing = pairing.Pairing(len(results.tasks), goals, draws=draws, seed=seed)
+        self._note = "stand-in: its vision was first taught where things are, by simulator labels" * (
+            context.teacher == "stand-in"
+        )
+
+    def rows(self) -> list[report.Row]:
+        """Every row, the value of the teacher first."""
+        rows = [row for name in self._compared() for row in self.value(name)]
+        rows += self.ratios() + self.headlines() + self.asked_otherwise()
+        for policy in self._policies():
+            rows += self.successes(policy)
+        return rows
+
+    def _compared(self) -> list[str]:
+        return list(dict.fromkeys(("demonstrations", *self.results.controls)))
+
+    def _policies(self) -> list[tuple[str, str]]:
+        others = [(name, "normal") for name, condition in self.results.found if condition == "normal"]
+        first = [("teacher", "normal"), ("teacher", "blind"), ("student", "normal")]
+        return list(dict.fromkeys(first + others))
+
+    def row(self, name: str, found: Estimate | None, unit: str, *, of: Success | None = None, **fields) -> report.Row:
+        """One row; `of` is what it counts."""
+        split = f"metaworld.{name}.{self.results.split}"
+        if found is None:
+            return report.Row(split, None, unit, self.context, **fields)
+        sizes = {} if of is None else {"n": int(of[0].size), "seeds": len(of) if len(of) > 1 else None}
+        span = {"ci_low": found.low, "ci_high": found.high}
+        return report.Row(split, found.value, unit, self.context, **sizes, **span, **fields)
+
+    def value(self, control: str) -> list[report.Row]:
+        """Student less control in points, on the headline tasks and on all, with the sign test's p."""
+        one, other, name = self.results.get("student"), self.results.get(control), f"value_over_{slug(control)}"
+        chosen, judged = self.results.headline, control == "demonstrations"
+        bars = {"bar": BARS["value"]} if judged else {}
+        if one is None or other is None or not chosen:
+            lacks = f"{self.results.why(control)}: train the same student and give it with --control {control}=RUN"
+            p = {"bar": BARS["p"], "better": "lower"} if judged else {}
+            note = lacks if chosen else self.results.headline_note
+            return [
+                self.row(f"student.{name}", None, "points", note=note, **bars),
+                self.row(f"student.{name}_p", None, "p", note=note, **p),
+            ]
+        p, wins, losses = pairing.sign(one, other, chosen)
+        pairs = f"{wins} goals won, {losses} lost, exact sign test over (task, goal)"
+        everything = range(len(self.results.tasks))
+        known, uneven = one[:, chosen], self.results.uneven.get(control, "")
+        headline = "; ".join(filter(None, [uneven, self.results.headline_note]))
+        p_row = self.row(f"student.{name}_p", Estimate(p, p, p), "p", of=known, note=pairs, better="lower")
+        return [
+            self.row(f"student.{name}", self.pairing.difference(one, other, chosen), "points", of=known,
+                     note=headline, **bars),
+            dataclasses.replace(p_row, ci_low=None, ci_high=None, bar=BARS["p"] if judged else None),
+            self.row(f"student.{name}_all", self.pairing.difference(one, other, everything), "points", of=one,
+                     note="over all tasks"),
+        ]  # fmt: skip
+
+    def ratios(self) -> list[report.Row]:
+        """Student over teacher on the headline tasks, and how much smaller it is."""
+        one, other, chosen = self.results.get("student"), self.results.get("teacher"), self.results.headline
+        note = self.results.headline_note
+        found = self.pairing.ratio(one, other, chosen) if one is not None and other is not None and chosen else None
+        if found is None:
+            note = self.results.why("teacher") if other is None else f"the teacher may solve nothing; {note}"
+        known = None if found is None else one[:, chosen]
+        low = found and Estimate(found.low, found.low, found.high)
+        rows = [
+            self.row("student.ratio_headline", found, "of teacher", of=known, bar=BARS["ratio"], note=note),
+            self.row("student.ratio_headline_low", low, "of teacher", of=known, bar=BARS["ratio_low"],
+                     note="lower end of its 95 % interval"),
+            self.row("student.ratio_headline_user", found, "of teacher", of=known, bar=BARS["ratio_user"],
+                     note="the same ratio against the bar that users ask for"),
+        ]  # fmt: skip
+        ours, theirs = (self.results.parameters.get(name) for name in ("student", "teacher"))
+        times = Estimate(theirs / ours, theirs / ours, theirs / ours) if ours and theirs else None
+        note = f"{theirs:,} values against {ours:,}" if times else "the teacher's folder is not on this machine"
+        row = self.row("student.parameters_ratio", times, "times fewer", bar=BARS["smaller"], note=note)
+        return [*rows, dataclasses.replace(row, ci_low=None, ci_high=None)]
+
+    def headlines(self) -> list[report.Row]:
+        """Mean success over the headline tasks; the teacher's has a bar of its own."""
+        rows = []
+        for policy in ("teacher", "student", *self._compared()):
+            success, chosen = self.results.get(policy), self.results.headline
+            found = self.pairing.mean(success, chosen) if success is not None and chosen else None
+            note = self.results.headline_note if success is not None else self.results.why(policy)
+            fields = {"bar": BARS["teacher"]} if policy == "teacher" else {}
+            known = None if found is None else success[:, chosen]
+            note = "; ".join(filter(None, [note, self.results.warning if policy == "teacher" else ""]))
+            rows.append(
+                self.row(f"{slug(policy)}.success_headline", found, "of episodes", of=known, note=note, **fields)
+            )
+        return rows
+
+    def asked_otherwise(self) -> list[report.Row]:
+        """Wrong instruction, unseen phrasings, disturbed cameras: success, and its ratio to the undisturbed."""
+        rows = []
+        for policy in ("student", "teacher"):
+            rows += self._swapped(policy)
+            for condition in ("held-out", *DISTURBED):
+                rows += self._against_normal(policy, condition)
+        return rows
+
+    def _swapped(self, policy: str) -> list[report.Row]:
+        success = self.results.get(policy, "swapped")
+        bar = {"bar": BARS["swapped"]} if policy == "student" else {}
+        if success is None:
+            note = f"{self.results.why(policy)} under swapped instructions"
+            return [self.row(f"{policy}.success_swapped", None, "of episodes", note=note, better="lower", **bar)]
+        pair = " and ".join(metaworld_tasks.LOOK_ALIKE)
+        found = Estimate(float(success.mean()), *statistics.wilson(int(success.sum()), success.size))
+        note = f"{pair}, each asked for the other; Wilson over all seeds' episodes"
+        return [
+            self.row(f"{policy}.success_swapped", found, "of episodes", of=success, note=note, better="lower", **bar)
+        ]
+
+    def _against_normal(self, policy: str, condition: str) -> list[report.Row]:
+        name, everything = f"{policy}.success_{slug(condition)}", range(len(self.results.tasks))
+        success, normal = self.results.get(policy, condition), self.results.get(policy)
+        bar = {"bar": BARS["held_out_ratio"]} if (policy, condition) == ("student", "held-out") else {}
+        if success is None or normal is None:
+            note = f"{self.results.why(policy)} under {condition}"
+            return [self.row(f"{name}_ratio", None, "of undisturbed", note=note, **bar)] if bar else []
+        ratio = self.pairing.ratio(success, normal[: len(success)], everything)
+        return [
+            self.row(name, self.pairing.mean(success, everything), "of episodes", of=success),
+            self.row(f"{name}_ratio", ratio, "of undisturbed", of=success, **bar,
+                     note="" if ratio else "undisturbed success may be zero"),
+        ]  # fmt: skip
+
+    def successes(self, key: tuple[str, str]) -> list[report.Row]:
+        """Mean over all tasks and each task's success with Wilson's interval."""
+        policy, condition = key
+        name = slug(policy if condition == "normal" else f"{policy}_{condition}")
+        success = self.results.get(*key)
+        if success is None:
+            return [self.row(f"{name}.success", None, "of episodes", note=self.results.why(policy))]
+        note = self._note if policy == "teacher" else ""
+        everything = range(len(self.results.tasks))
+        rows = [
+            self.row(f"{name}.success", self.pairing.mean(success, everything), "of episodes", of=success, note=note)
+        ]
+        for index, task in enumerate(self.results.tasks):
+            rows.append(self._task(f"{name}.success.{slug(task)}", success[:, index : index + 1]))
+        return rows
+
+    def _task(self, name: str, success: Success) -> report.Row:
+        found = Estimate(float(success.mean()), *statistics.wilson(int(success.sum()), success.size))
+        singles = success.mean(axis=(1, 2))
+        note = "Wilson over all seeds' episodes" if len(success) > 1 else ""
+        row = self.row(name, found, "of episodes", of=success, note=note)
+        return dataclasses.replace(row, seed_low=float(singles.min()), seed_high=float(singles.max())) if note else row
+
+
+def solved(success: Success | None, task: int) -> np.ndarray | None:
+    """Share of a task's episodes solved, per student seed [s]."""
+    return None if success is None else success[:, task].mean(axis=1)
+
+
+def shares(results: Results, policies: Sequence[tuple[str, str]]) -> list[list[float | None]]:
+    """Success per task and policy for a table; None where there are no episodes."""
+    found = [[solved(results.get(*key), i) for key in policies] for i in range(len(results.tasks))]
+    return [[None if one is None else float(one.mean()) for one in row] for row in found]
