@@ -58,6 +58,11 @@ class Slot:
         """Step of the newest complete checkpoint."""
         return max(_complete(self.folder), default=None)
 
+    def progress(self) -> dict[str, Any]:
+        """What was saved beside the newest checkpoint; empty where there is none."""
+        step = self.newest()
+        return {} if step is None else _metadata(self.folder / str(step)).custom_metadata or {}
+
     def load(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """The newest checkpoint as (tree, progress).
 
@@ -85,7 +90,8 @@ def load_student(
     """
     found = record.read(pathlib.Path(run))
     abstract = nnx.eval_shape(lambda: Student(found.student, rngs=nnx.Rngs(0)))
-    graph, params, frozen = state.partition(abstract, stages.select(found.config).trains)
+    stage = stages.select(found.config, "robot" if found.student.actions else "arc")
+    graph, params, frozen = state.partition(abstract, stage.trains)
     tree, _ = Slot(pathlib.Path(run) / which).load({weights: params, "frozen": frozen})
     return state.merge(graph, tree[weights], tree["frozen"]), found
 

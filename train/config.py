@@ -1,11 +1,8 @@
 """The command line of `train.main` as frozen dataclasses, the presets beside them, and their JSON form; no jax."""
 
 import dataclasses
-import json
 import pathlib
-import types
-import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -101,6 +98,39 @@ class LossWeights:
     """Refinement steps that do not bring the error down by 2 %, relative to the step before."""
     energy: float = 0.05
     """Huber loss of the predicted log error; trains the energy head alone."""
+    fused: float = 1.0
+    """Robot: mean squared error of the PHI-S standardised fused tokens (after the teacher's adapter)."""
+    fused_cosine: float = 0.5
+    """Robot: 1 - cosine of the same tokens."""
+    text: float = 0.1
+    """Robot: mean squared error of the standardised text features."""
+    actions: float = 5.0
+    """Robot: mean squared error of the action chunk to the teacher's at the same x_0, normalised units."""
+    demonstration: float = 0.25
+    """Robot: behaviour cloning, mean squared error to the demonstrated chunk, normalised units."""
+    objects: float = 0.5
+    """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """Robot, end-to-end: rounds of teacher labels on states that the student visits (DAgger, arXiv:1011.0686)."""
+
+    rounds: int = 0
+    """How often the student acts in the simulator, the teacher labels what it saw, and training goes on with both."""
+    round_steps: int = 300
+    """Training steps of each round."""
+    round_episodes: int = 8
+    """Episodes of each task per round, on placements of the training split that no demonstration used."""
+    teacher: str = ""
+    """Who labels: a stand-in, a checkpoint folder or a hub id. Default: the teacher that the store names."""
+
+    def __post_init__(self):
+        _require(self.rounds >= 0, f"--rounds is {self.rounds}, expected 0 or more")
+        for name in ("round_steps", "round_episodes"):
+            _require(
+                getattr(self, name) >= 1, f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +162,19 @@ class Config:
     stage: StageName = "components"
     """What is trained."""
     component: ComponentName = "vision"
-    """Which module, for --stage components."""
+    """Which module, for --stage components; a robot's language and control want --init with those before them."""
     preset: PresetName = "standin"
     """Student size and the defaults of the recipe; `seed` is the user's own recipe on the full student."""
     seed: int = 0
     """Seed of initialisation, shuffling and noise."""
+    init: str = ""
+    """Run folder whose modules this run starts from (its best, averaged weights); those it lacks start fresh."""
+    also: tuple[str, ...] = ()
+    """Robot: further stores of the same teacher, of states that a student visited; nothing is demonstrated there."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = Recipe()
     loop: Annotated[Loop, tyro.conf.arg(name="")] = Loop()
     loss: LossWeights = LossWeights()
+    visits: Annotated[Rounds, tyro.conf.arg(name="")] = Rounds()
     launch: Annotated[Launch, tyro.conf.arg(name="")] = Launch()
 
 
@@ -182,40 +217,3 @@ def _preset_of(argv: list[str]) -> str:
         if argument.startswith("--preset="):
             return argument.split("=", 1)[1] if argument.split("=", 1)[1] in PRESETS else "standin"
     return "standin"
-
-
-def to_json(value: Any) -> Any:
-    """A dataclass tree as JSON values; paths become strings, tuples lists."""
-    return json.loads(json.dumps(dataclasses.asdict(value), default=str))
-
-
-def from_json(kind: Any, data: Any) -> Any:
-    """The inverse of `to_json` for dataclass `kind`; an unknown or missing field is an error that names it."""
-    if not dataclasses.is_dataclass(kind):
-        return _leaf(kind, data)
-    hints = typing.get_type_hints(kind)
-    names = {field.name for field in dataclasses.fields(kind)}
-    if set(data) != names:
-        raise ConfigError(
-            f"{kind.__name__}: unknown fields {sorted(set(data) - names)}, missing fields {sorted(names - set(data))}; "
-            "the file was written by another version of this code"
-        )
-    return kind(**{name: from_json(hints[name], data[name]) for name in names})
-
-
-def _leaf(kind: Any, data: Any) -> Any:
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        if data is not None and dataclasses.is_dataclass(option):
-            return from_json(option, data)
-        if option is pathlib.Path:
-            return pathlib.Path(data)
-    return tuple(data) if isinstance(data, list) else data
-
-
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """Dotted names with both values, wherever two JSON trees differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [(f"{prefix}.{name}".lstrip("."), old.get(name), new.get(name)) for name in sorted(set(old) | set(new))]
-        return [line for name, before, after in pairs for line in differences(before, after, name)]
-    return [] if old == new else [f"{prefix}: {old!r} -> {new!r}"]

@@ -1,6 +1,7 @@
 """Batches of single frames from the feature store, as a pure function of the step: the step is the whole data state."""
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -14,6 +15,22 @@ Batch = dict[str, np.ndarray]
 
 class DataError(ValueError):
     """The store cannot feed this stage; the message says what is missing."""
+
+
+@runtime_checkable  # the jaxtyping checker asks isinstance
+class Source(Protocol):
+    """What a loop can train on."""
+
+    tokens: int
+    """Image tokens of a frame."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: np.ndarray) -> Batch:
+        """The samples at these positions 0..len, and `valid` bool [b], all true."""
+
+    def fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
+        """One feature of some samples, in the store's dtype."""
 
 
 class Frames:
@@ -74,7 +91,7 @@ def order(size: int, *, batch: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch)
 
 
-def training(frames: Frames, *, batch: int, seed: int) -> grain.MapDataset:
+def training(frames: Source, *, batch: int, seed: int) -> grain.MapDataset:
     """The endless sequence of training batches: element `step` is the batch of that step, whoever asks, whenever."""
     return order(len(frames), batch=batch, seed=seed).map(lambda positions: frames.read(np.asarray(positions)))
 
@@ -85,7 +102,7 @@ def read_ahead(batches: grain.MapDataset, *, start: int, threads: int, prefetch:
     return iter(batches[start:].to_iter_dataset(options))
 
 
-def validation(frames: Frames, *, batch: int, limit: int) -> Iterator[Batch]:
+def validation(frames: Source, *, batch: int, limit: int) -> Iterator[Batch]:
     """Every batch of at most `limit` frames spaced evenly over the split; the last is padded and marked invalid."""
     chosen = np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int)
     for first in range(0, len(chosen), batch):
@@ -94,7 +111,7 @@ def validation(frames: Frames, *, batch: int, limit: int) -> Iterator[Batch]:
         yield {**padded, "valid": np.arange(batch) < len(positions)}
 
 
-def token_sample(frames: Frames, name: str, *, most: int, batch: int = 256) -> Iterator[np.ndarray]:
+def token_sample(frames: Source, name: str, *, most: int, batch: int = 256) -> Iterator[np.ndarray]:
     """Tokens [n, d] of a feature from frames spaced evenly over the split, at most about `most` tokens in all."""
     count = max(1, min(len(frames), most // frames.tokens))
     chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)

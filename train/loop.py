@@ -73,8 +73,8 @@ class Functions:
 class Sources:
     """Where batches come from."""
 
-    train: data.Frames
-    validation: data.Frames
+    train: data.Source
+    validation: data.Source
 
 
 class Trainer:

@@ -32,12 +32,12 @@ def token_error(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"
 
 def token_mse(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"], mask: Bool[Array, "b f"]) -> Term:
     """Mean squared error over the elements of valid frames."""
-    return _masked(token_error(predicted, target), mask)
+    return masked(token_error(predicted, target), mask)
 
 
 def token_cosine(predicted: Float[Array, "b f t d"], target: Num[Array, "b f t d"], mask: Bool[Array, "b f"]) -> Term:
     """1 - cosine over the channels of each token, in [0, 2]."""
-    return _masked(1.0 - cosine(predicted, jax.lax.stop_gradient(target)).mean(axis=2), mask)
+    return masked(1.0 - cosine(predicted, jax.lax.stop_gradient(target)).mean(axis=2), mask)
 
 
 def cosine(a: Num[Array, "*n d"], b: Num[Array, "*n d"]) -> Float[Array, "*n"]:
@@ -58,7 +58,7 @@ def attention_kl(
     p = jnp.maximum(jax.lax.stop_gradient(target).reshape(shape), 1e-12)
     p = p / p.sum(axis=-1, keepdims=True)
     divergence = (p * (jnp.log(p) - log_predicted.reshape(shape))).sum(axis=-1)
-    return _masked(divergence.mean(axis=-1), mask)
+    return masked(divergence.mean(axis=-1), mask)
 
 
 def step_rise(errors: Sequence[Float[Array, "b f"]], mask: Bool[Array, "b f"], *, fall: float) -> Term:
@@ -69,7 +69,7 @@ def step_rise(errors: Sequence[Float[Array, "b f"]], mask: Bool[Array, "b f"], *
     """
     before = [jnp.maximum(jax.lax.stop_gradient(error), 1e-8) for error in errors[:-1]]
     miss = [jax.nn.relu(b / a - (1.0 - fall)) for a, b in zip(before, errors[1:], strict=True)]
-    return _masked(sum(miss), mask)
+    return masked(sum(miss), mask)
 
 
 def log_error(predicted: Float[Array, "b f"], error: Float[Array, "b f"], mask: Bool[Array, "b f"]) -> Term:
@@ -79,8 +79,36 @@ def log_error(predicted: Float[Array, "b f"], error: Float[Array, "b f"], mask: 
     """
     miss = predicted - jnp.log(jnp.maximum(jax.lax.stop_gradient(error), 1e-8))
     size = jnp.abs(miss)
-    return _masked(jnp.where(size <= 1.0, 0.5 * jnp.square(miss), size - 0.5), mask)
+    return masked(jnp.where(size <= 1.0, 0.5 * jnp.square(miss), size - 0.5), mask)
 
 
-def _masked(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Term:
+def row_mse(predicted: Float[Array, "b c"], target: Float[Array, "b c"], mask: Bool[Array, " b"]) -> Term:
+    """Mean squared error over the channels of valid rows."""
+    return masked(jnp.square(predicted - jax.lax.stop_gradient(target)).mean(axis=-1), mask)
+
+
+def chunk_error(predicted: Float[Array, "b h a"], target: Float[Array, "b h a"]) -> Float[Array, " b"]:
+    """Mean squared error of each action chunk, in normalised units."""
+    return jnp.square(predicted - jax.lax.stop_gradient(target)).mean(axis=(1, 2))
+
+
+def places(told: Float[Array, "b f n 3"], truth: Float[Array, "b f n 2"], mask: Bool[Array, " b"]) -> Term:
+    """Where objects are (row, column in 0..1, in tenths of a frame, Huber) and whether they are in sight at all.
+
+    told: row, column and logit of being visible; truth: row and column, outside 0..1 (or NaN) where out of sight.
+    """
+    seen = ((truth > 0) & (truth < 1)).all(axis=-1)
+    miss = 10.0 * (told[..., :2] - jnp.where(seen[..., None], truth, 0.5))
+    huber = jnp.where(jnp.abs(miss) <= 1.0, 0.5 * jnp.square(miss), jnp.abs(miss) - 0.5).sum(axis=-1)
+    visible = jnp.logaddexp(0.0, jnp.where(seen, -told[..., 2], told[..., 2]))
+    return masked((jnp.where(seen, huber, 0.0) + 0.1 * visible).mean(axis=(1, 2)), mask)
+
+
+def weighted(terms: Sequence[Term], weights: Float[Array, " k"]) -> Term:
+    """One term from those of several states with the same count; the weights sum to 1."""
+    return sum(weight * term[0] for weight, term in zip(weights, terms, strict=True)), terms[0][1]
+
+
+def masked(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Term:
+    """The term of values where the mask is true."""
     return jnp.where(mask, values, 0.0).sum(), mask.sum().astype(jnp.float32)

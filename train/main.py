@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 import shlex
 import sys
 from typing import Any
@@ -9,10 +10,26 @@ from typing import Any
 import jax
 from flax import nnx
 
-from bridge import manifest, store
-from student_jax import config as student_config
+from bridge import manifest, shards, store
 from student_jax.student import Student
-from train import checkpoint, config, data, display, loop, metrics, optim, record, sharding, stages, standardise, state
+from train import (
+    checkpoint,
+    config,
+    data,
+    display,
+    loop,
+    metrics,
+    optim,
+    record,
+    rounds,
+    sharding,
+    sources,
+    stages,
+    standardise,
+    state,
+    warm,
+    words,
+)
 
 USER_ERRORS = (
     config.ConfigError,
@@ -20,6 +37,7 @@ USER_ERRORS = (
     checkpoint.CheckpointError,
     standardise.StatisticsError,
     manifest.StoreError,
+    words.WordsError,
 )
 BAD_INPUT, NON_FINITE = 2, 3
 
@@ -28,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; 0 when training is over, 2 on bad input, 3 on a non-finite loss, 128 + n after signal n."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return train(config.parse(argv), argv)
+        options = config.parse(argv)
+        return rounds.train(options, argv, train) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -39,28 +58,28 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(options: config.Config, argv: list[str]) -> int:
     """One run from first step or checkpoint to the end; returns the exit code."""
-    stage, launch, recipe = stages.select(options), options.launch, options.recipe
-    mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
+    launch, recipe = options.launch, options.recipe
+    stages.select(options, None)
     reader = open_store(launch.store)
-    sources = loop.Sources(
-        *(
-            data.Frames(reader, split, features=stage.features, cache_bytes=launch.cache_gib * 2**30)
-            for split in ("train", "validation")
-        )
-    )
-    steps = recipe.steps or math.ceil(recipe.epochs * len(sources.train) / recipe.batch)
-    settings = student_config.make(config.PRESETS[options.preset].student, target(reader.manifest.teacher))
+    stage = stages.select(options, reader.manifest.task)
+    mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
+    material = sources.open_material(reader, stage, options, warm.words_of(options.init))
+    found, settings = material.sources, material.settings
+    steps = recipe.steps or math.ceil(recipe.epochs * len(found.train) / recipe.batch)
     run = record.make(options, settings, reader.manifest, steps=steps, devices=mesh.size)
     record.begin(launch.out, run, resume=launch.resume)
 
     schedule, optimiser = optim.make_schedule(recipe, steps), optim.make_optimiser(recipe, steps)
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(options.seed)), stage.trains)
+    alone = options.component if options.stage == "components" else None
+    params, frozen = warm.start(params, frozen, options.init, trains=alone)
     now = state.create(params, frozen, optimiser)
-    now, progress = begin_or_resume(now, stage, sources.train, run, mesh)
+    now, progress = begin_or_resume(now, stage, found.train, run, mesh)
+    keep(launch.out, reader, material)
     functions = loop.make_functions(graph, stage, optimiser, schedule, options, mesh)
-    trainer = loop.Trainer(options, stage, functions, sources, mesh, steps=steps, now=now, progress=progress)
+    trainer = loop.Trainer(options, stage, functions, found, mesh, steps=steps, now=now, progress=progress)
     with display.Display(steps, start=progress.step) as show, loop.Interrupt() as interrupt:
-        introduce(show, run, stage, sources, params)
+        introduce(show, run, stage, found, params)
         try:
             progress = trainer.fit(show, interrupt)
         finally:
@@ -75,14 +94,16 @@ def open_store(url: str) -> store.Reader:
     return store.open(url)
 
 
-def target(teacher: manifest.Teacher) -> student_config.Target:
-    """What the student imitates, from the store's manifest."""
-    names = [field.name for field in dataclasses.fields(student_config.Target)]
-    return student_config.Target(**{name: getattr(teacher, name) for name in names})
+def keep(folder: pathlib.Path, reader: store.Reader, material: sources.Material) -> None:
+    """Put what a policy needs beside its weights: the tokenizer, and the embodiment it speaks for."""
+    if material.words is None:
+        return
+    (folder / warm.WORDS).write_text(material.words.to_json(), encoding="utf-8")
+    (folder / warm.EMBODIMENT).write_bytes(shards.read(reader.files, warm.EMBODIMENT))
 
 
 def begin_or_resume(
-    now: state.TrainState, stage: stages.Stage, frames: data.Frames, run: record.Record, mesh: Any
+    now: state.TrainState, stage: stages.Stage, frames: Any, run: record.Record, mesh: Any
 ) -> tuple[state.TrainState, loop.Progress]:
     """The state to go on from: the newest `last`, or a fresh one with the statistics of the training split."""
     whole, launch = sharding.replicated(mesh), run.config.launch
@@ -95,15 +116,13 @@ def begin_or_resume(
     return jax.device_put(dataclasses.replace(now, frozen=frozen), whole), loop.Progress()
 
 
-def introduce(
-    show: display.Display, run: record.Record, stage: stages.Stage, sources: loop.Sources, params: Any
-) -> None:
+def introduce(show: display.Display, run: record.Record, stage: stages.Stage, found: loop.Sources, params: Any) -> None:
     """Says what is about to be trained on what."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     teacher, recipe = run.teacher, run.config.recipe
     show.say(
         f"{stage.name}: {size:,} trainable values, {run.steps:,} steps of {recipe.batch} on {run.devices} devices, "
-        f"{len(sources.train):,} training and {len(sources.validation):,} validation frames "
+        f"{len(found.train):,} training and {len(found.validation):,} validation samples "
         f"of {teacher['id']} ({teacher['provenance']})"
     )
 

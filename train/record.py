@@ -10,7 +10,7 @@ from typing import Any
 from bridge import manifest
 from student_jax import config as student_config
 from student_jax.config import StudentConfig
-from train import config
+from train import config, plain
 
 FILE = "config.json"
 FREE = ("launch", "versions")
@@ -60,8 +60,8 @@ def read(folder: pathlib.Path) -> Record:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         # A student from before its later modules lacks their fields; reading it back fills them in as absent.
-        tree["student"] = config.to_json(student_config.from_dict(tree["student"]))
-        return config.from_json(Record, tree)
+        tree["student"] = plain.to_json(student_config.from_dict(tree["student"]))
+        return plain.from_json(Record, tree)
     except config.ConfigError:
         raise
     except (ValueError, TypeError, KeyError) as error:
@@ -77,8 +77,8 @@ def begin(folder: pathlib.Path, record: Record, *, resume: bool) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         return _write(folder / FILE, record)
-    old, new = (_deciding(config.to_json(each)) for each in (read(folder), record))
-    changed = config.differences(old, new)
+    old, new = (_deciding(plain.to_json(each)) for each in (read(folder), record))
+    changed = plain.differences(old, new)
     if changed:
         raise config.ConfigError(
             f"{folder} was started with other settings: {'; '.join(changed)}. Use those, or another --out"
@@ -93,5 +93,5 @@ def _deciding(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _write(path: pathlib.Path, record: Record) -> None:
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(config.to_json(record), indent=1) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(plain.to_json(record), indent=1) + "\n", encoding="utf-8")
     os.replace(draft, path)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import config, data, losses, state, vision
+from train import config, losses, robot, robot_scores, state, vision
 
 Terms = dict[str, losses.Term]
 
@@ -28,34 +28,92 @@ class Stage:
     """(student, batch, key) -> sums over a validation batch."""
     summarise: Callable[[Sequence[dict[str, Any]]], dict[str, float]]
     """Validation metrics from all batches' sums."""
-    statistics: Callable[[data.Frames], dict[state.Path, Any]]
+    statistics: Callable[[Any], dict[state.Path, Any]]
     """Constants of the weights, by path, from the training split; set once."""
     calibrate: Callable[[dict[str, float]], dict[state.Path, Any]]
     """Constants of the weights, by path, from each validation's metrics."""
 
 
 STAGES = {
-    ("components", "vision"): Stage(
+    ("arc", "components", "vision"): Stage(
         name="components/vision",
         metric="r2_mean",
         shown=("r2_mean", "r2_p10", "cosine", "attention_kl", "energy_rank_correlation"),
         trains=lambda path: path[0] == "vision",
-        features=("image_tokens", "vision_attention"),
+        features=robot.SIGHT,
         terms=vision.terms,
         measure=vision.measure,
         summarise=vision.summarise,
         statistics=vision.statistics,
         calibrate=vision.calibrate,
     ),
+    ("robot", "components", "vision"): Stage(
+        name="components/vision",
+        metric="r2_mean",
+        shown=("r2_mean", "r2_p10", "cosine", "attention_kl", "energy_rank_correlation"),
+        trains=lambda path: path[0] == "vision",
+        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
+        terms=robot.vision_terms,
+        measure=vision.measure,
+        summarise=vision.summarise,
+        statistics=robot.statistics,
+        calibrate=vision.calibrate,
+    ),
+    ("robot", "components", "language"): Stage(
+        name="components/language",
+        metric="fused_r2",
+        shown=("fused_r2", "text_r2", "energy_rank_correlation"),
+        trains=lambda path: path[0] == "language",
+        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
+        terms=robot.language_terms,
+        measure=robot_scores.measure_language,
+        summarise=robot_scores.summarise_language,
+        statistics=robot.statistics,
+        calibrate=robot.calibrate_language,
+    ),
+    ("robot", "components", "control"): Stage(
+        name="components/control",
+        metric="action_r2",
+        shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
+        trains=lambda path: path[0] == "control",
+        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
+        terms=robot.control_terms,
+        measure=robot_scores.measure,
+        summarise=robot_scores.summarise,
+        statistics=robot.statistics,
+        calibrate=robot.calibrate,
+    ),
+    ("robot", "end-to-end", None): Stage(
+        name="end-to-end",
+        metric="action_r2",
+        shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
+        trains=lambda path: True,
+        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
+        terms=robot.terms,
+        measure=robot_scores.measure,
+        summarise=robot_scores.summarise,
+        statistics=robot.statistics,
+        calibrate=robot.calibrate,
+    ),
 }
 
 
-def select(options: config.Config) -> Stage:
-    """The stage that was asked for; one that is planned but not built is a ConfigError listing those that are."""
+def select(options: config.Config, task: str | None) -> Stage | None:
+    """The stage that was asked for, on a store of this task; ConfigError listing those that are built where it is not.
+
+    Where the teacher's actions count for nothing, the demonstrated ones decide what is best. Without a task: None, once
+    it is certain that the stage is built for one.
+    """
     component = options.component if options.stage == "components" else None
-    found = STAGES.get((options.stage, component))
+    if task is None and any(key[1:] == (options.stage, component) for key in STAGES):
+        return None
+    found = STAGES.get((task, options.stage, component))
     if found is None:
         asked = f"--stage {options.stage}" + (f" --component {component}" if component else "")
-        built = "; ".join(f"--stage {stage} --component {part}" for stage, part in STAGES)
-        raise config.ConfigError(f"{asked} is planned (DESIGN.md section 5) but not built yet; built are: {built}")
+        names = [each.name.split("/") for (kind, _, _), each in STAGES.items() if task in (kind, None)]
+        built = "; ".join(dict.fromkeys(" --component ".join(["--stage " + name[0], *name[1:]]) for name in names))
+        where = f" for a store of task {task!r}" if task else ""
+        raise config.ConfigError(f"{asked} is not built yet{where}; built are: {built}")
+    if found.metric == "action_r2" and not options.loss.actions:
+        return dataclasses.replace(found, metric="demonstration_r2")
     return found

@@ -18,11 +18,15 @@ Metrics = dict[str, Array]
 def objective(
     graph: nnx.GraphDef, stage: stages.Stage, weights: config.LossWeights, batch: Any, key: Array
 ) -> Callable[[Any, Any], tuple[dict[str, Array], Metrics]]:
-    """(params, frozen) -> (each loss, weighted; what else the stage wants logged). Every value is a float32 scalar."""
+    """(params, frozen) -> (each loss, weighted; what else the stage wants logged). Every value is a float32 scalar.
+
+    A loss of weight 0 is left out, and what only it needs is not computed.
+    """
 
     def terms(params: Any, frozen: Any) -> tuple[dict[str, Array], Metrics]:
         named, extras = stage.terms(state.merge(graph, params, frozen), batch, key)
-        weighted = {name: getattr(weights, name) * losses.mean(term) for name, term in named.items()}
+        used = {name: weight for name in named if (weight := getattr(weights, name))}
+        weighted = {name: weight * losses.mean(named[name]) for name, weight in used.items()}
         return weighted, {name: losses.mean(term) for name, term in extras.items()}
 
     return terms

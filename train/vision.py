@@ -1,7 +1,8 @@
 """The vision component against the teacher's image tokens: what it trains on and how a validation scores it.
 
-A sample is one frame, because the teacher's vision tower sees every tile on its own. Batches are dicts with
-video uint8 [b, 1, 1, h, w, 3], image_tokens bf16 [b, 1, t, d], vision_attention f32 [b, 1, t], valid bool [b].
+A sample is one frame of a grid, or all views of a robot; the teacher's vision tower sees every tile on its own. Batches
+are dicts with video uint8 [b, 1, v, h, w, 3], image_tokens bf16 [b, v, t, d], vision_attention f32 [b, v, t], valid
+bool [b].
 """
 
 from collections.abc import Sequence
@@ -41,14 +42,14 @@ def calibrate(summary: dict[str, float]) -> dict[Path, Any]:
 
 
 def inputs(batch: Batch) -> irp.Inputs:
-    """The observation of single frames: no state, no text, and a frame mask that is False for padding."""
-    size = batch["video"].shape[0]
+    """The observation: blank state and text where the batch has none, a frame mask that is False for padding."""
+    size, times, views = batch["video"].shape[:3]
     return irp.Inputs(
         video=batch["video"],
-        state=jnp.zeros((size, 1, 1)),
-        tokens=jnp.zeros((size, 1), jnp.int32),
-        token_mask=jnp.zeros((size, 1), bool),
-        frame_mask=batch["valid"][:, None, None],
+        state=batch.get("state", jnp.zeros((size, 1, 1))),
+        tokens=batch.get("tokens", jnp.zeros((size, 1), jnp.int32)),
+        token_mask=batch.get("token_mask", jnp.zeros((size, 1), bool)),
+        frame_mask=jnp.broadcast_to(batch["valid"][:, None, None], (size, times, views)),
     )
 
 
@@ -61,14 +62,25 @@ def standardised(tokens: Array, mean: Float[Array, " d"], basis: Float[Array, "d
 
 def terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
     """Every refinement step's losses, later steps weighing more; and each step's squared error for the log."""
-    vision = student.vision
-    states, target = _unroll(vision, batch, key), _target(vision, batch)
+    return state_losses(student.vision, _unroll(student.vision, batch, key), batch)
+
+
+def state_losses(
+    vision: VisionIrp, states: Sequence[irp.State], batch: Batch
+) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """`terms` of states that were unrolled already."""
+    target, mask = _target(vision, batch), _mask(batch)
     parts = [_state_terms(vision, state, batch, target) for state in states]
     weights = losses.rising(len(states) - 1)
-    named = {name: _weighted([part[name] for part in parts], weights) for name in parts[0]}
+    named = {name: losses.weighted([part[name] for part in parts], weights) for name in parts[0]}
     errors = [losses.token_error(vision.standardised(state), target) for state in states]
-    named["rise"] = losses.step_rise(errors, batch["valid"][:, None], fall=FALL)
+    named["rise"] = losses.step_rise(errors, mask, fall=FALL)
     return named, {f"error/step_{k}": part["tokens"] for k, part in enumerate(parts)}
+
+
+def _mask(batch: Batch) -> Array:
+    """Which frames count, bool [b, f]."""
+    return jnp.broadcast_to(batch["valid"][:, None], batch["image_tokens"].shape[:2])
 
 
 def _unroll(vision: VisionIrp, batch: Batch, key: Array) -> list[irp.State]:
@@ -79,12 +91,8 @@ def _target(vision: VisionIrp, batch: Batch) -> Float[Array, "b f t d"]:
     return standardised(batch["image_tokens"], vision.mean[...], vision.basis[...])
 
 
-def _weighted(terms: Sequence[losses.Term], weights: Float[Array, " k"]) -> losses.Term:
-    return sum(weight * term[0] for weight, term in zip(weights, terms, strict=True)), terms[0][1]
-
-
 def _state_terms(vision: VisionIrp, state: irp.State, batch: Batch, target: Array) -> dict[str, losses.Term]:
-    mask = batch["valid"][:, None]
+    mask = _mask(batch)
     predicted, log_attention = vision.standardised(state), vision.log_attention(state)
     predicted_log_error = vision.log_error(jax.lax.stop_gradient(state))
     return {
@@ -112,11 +120,11 @@ def measure(student: Student, batch: Batch, key: Array) -> dict[str, Array]:
         ),
         "total": truth.sum(axis=(0, 1, 2)),
         "square": jnp.square(truth).sum(axis=(0, 1, 2)),
-        "count": valid.sum() * truth.shape[2],
+        "count": valid.sum() * truth.shape[1] * truth.shape[2],
         "cosine": jnp.stack([part["cosine"][0] for part in parts]),
         "attention_kl": jnp.stack([part["attention"][0] for part in parts]),
-        "frames": valid.sum(),
-        "error": jnp.stack([losses.token_error(vision.standardised(s), target)[:, 0] for s in states], axis=1),
+        "frames": valid.sum() * truth.shape[1],
+        "error": jnp.stack([losses.token_error(vision.standardised(s), target).mean(axis=1) for s in states], axis=1),
         "energy": jnp.stack([state.energy for state in states], axis=1),
         "valid": valid,
     }
@@ -128,9 +136,7 @@ def _squared_error(predicted: Array, truth: Array, valid: Array) -> Float[Array,
 
 def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
     """Validation metrics from the sums of all batches; R² of the last step is the task metric (DESIGN.md section 6)."""
-    total = {name: sum(np.asarray(p[name], np.float64) for p in parts) for name in parts[0] if name not in PER_SAMPLE}
-    valid = np.concatenate([p["valid"] for p in parts])
-    error, energy = (np.concatenate([p[name] for p in parts])[valid].astype(np.float64) for name in ("error", "energy"))
+    total, error, energy = gathered(parts)
     r2 = r_squared(total["sse"], total["total"], total["square"], total["count"])
     summary = {
         "r2_mean": r2[-1].mean(),
@@ -148,7 +154,16 @@ def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
 PER_SAMPLE = ("error", "energy", "valid")
 
 
-def r_squared(sse: np.ndarray, total: np.ndarray, square: np.ndarray, count: float) -> np.ndarray:
+def gathered(parts: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """(sums of all batches in float64, error [n, k] and energy [n, k] of the valid samples)."""
+    sums = [name for name in parts[0] if name not in PER_SAMPLE]
+    total = {name: np.asarray(sum(np.asarray(p[name], np.float64) for p in parts)) for name in sums}
+    valid = np.concatenate([p["valid"] for p in parts])
+    error, energy = (np.concatenate([p[name] for p in parts])[valid].astype(np.float64) for name in ("error", "energy"))
+    return total, error, energy
+
+
+def r_squared(sse: np.ndarray, total: np.ndarray, square: np.ndarray, count: float | np.ndarray) -> np.ndarray:
     """1 - SSE / SST per channel; a channel that never moves scores 1 without any error and 0 with some."""
     sst = square - total**2 / count
     dead = sst <= 1e-12 * np.maximum(square, 1e-300)

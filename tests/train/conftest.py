@@ -42,6 +42,82 @@ def stored(tmp_path_factory) -> pathlib.Path:
     return write(tmp_path_factory.mktemp("store"))
 
 
+@pytest.fixture(scope="session")
+def robot_stored(tmp_path_factory) -> pathlib.Path:
+    """A store of a robot that reaches for a dot, as told: the teacher's chunk is a function of dot, words and noise."""
+    return write_robot(tmp_path_factory.mktemp("robot"))
+
+
+@pytest.fixture(scope="session")
+def make_robot_store():
+    """(folder, horizon=4) -> folder, such a store with chunks of another length."""
+    return write_robot
+
+
+def write_robot(folder: pathlib.Path, *, records: int = 40, horizon: int = 4, draws: int = 4) -> pathlib.Path:
+    rng = np.random.default_rng(0)
+    place, word = rng.uniform(0.1, 0.9, (records, 2)), np.arange(records) % 2
+    frames = np.full((records, 2, 32, 32, 3), 30, np.uint8)
+    for picture, (row, column) in zip(frames, (place * 32).astype(int), strict=True):
+        picture[:, max(row - 3, 0) : row + 3, max(column - 3, 0) : column + 3] = 240
+    noise = rng.normal(size=(records, draws, horizon, 2))
+    aim = np.where(word[:, None] == 0, place - 0.5, 0.5 - place)
+    actions = aim[:, None, None] + 0.1 * noise
+    tokens = np.repeat(frames.reshape(records * 2, 4, 8, 4, 8, 3).mean((2, 4, 5)).reshape(-1, 1) / 255, WIDTH, 1)
+    tokens = (tokens * np.geomspace(1, 0.2, WIDTH) + 0.05 * rng.normal(size=tokens.shape)).astype(ml_dtypes.bfloat16)
+    record = lambda *shape, kind="float32": manifest.Feature(shape, kind, "record")  # noqa: E731
+    chunk, wide = (horizon, 2), manifest.Feature((WIDTH,), "bfloat16", "image")
+    made = manifest.make(
+        "robot",
+        manifest.Teacher(
+            id="tiny-teacher",
+            digest="robot",
+            provenance="random",
+            licence="none",
+            tile=32,
+            grid=4,
+            width=WIDTH,
+            max_tiles=1,
+            columns=1,
+            rows=1,
+            thumbnail=False,
+            layers=1,
+        ),
+        features={
+            "state": record(3),
+            "demonstration": record(*chunk),
+            "noise": record(draws, *chunk),
+            "actions": record(draws, *chunk),
+            "text_features": record(WIDTH),
+            "instruction_id": record(kind="int32"),
+            "pixels": record(2, 1, 2),
+            "frames": manifest.Feature((32, 32, 3), "uint8", "frame"),
+            "image_tokens": wide,
+            "fused_tokens": wide,
+            "vision_attention": manifest.Feature((), "float32", "image"),
+        },
+        counts={"record": [1] * records, "frame": [2] * records, "image": [32] * records},
+        records={
+            "episode": list(range(records)),
+            "row": [0] * records,
+            "instruction": word.tolist(),
+            "split": ["train"] * (records - 12) + ["validation"] * 8 + ["test"] * 4,
+        },
+        extraction={"instructions": ["reach the dot", "flee from the dot"]},
+    )
+    writer = store.create(folder, made)
+    arrays = {
+        "state": rng.normal(size=(records, 3)), "demonstration": actions[:, 0], "noise": noise, "actions": actions,
+        "text_features": np.outer(word - 0.5, np.ones(WIDTH)), "pixels": np.repeat(place[:, None, None], 2, 1),
+        "vision_attention": np.full(records * 32, 1 / 16),
+    }  # fmt: skip
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    arrays |= {"frames": frames.reshape(-1, 32, 32, 3), "instruction_id": word.astype(np.int32)}
+    writer.write(0, arrays | {"image_tokens": tokens, "fused_tokens": tokens})
+    (folder / "embodiment.json").write_text("{}")
+    return folder
+
+
 def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False) -> pathlib.Path:
     chosen = [(split, task) for split, count in TASKS.items() for task in large(arc.splits(1)[split])[:count]]
     records = [(split, record) for split, task in chosen for record in arc.records(task)]

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from train import config
+from train import config, plain
 
 
 def test_the_preset_sets_the_defaults_and_flags_override_them():
@@ -45,21 +45,29 @@ def test_numbers_out_of_range_are_refused_by_name(flag):
 
 def test_a_config_survives_json():
     chosen = config.parse(["--out", "runs/x", "--steps", "5", "--loss.energy", "0.25"])
-    assert config.from_json(config.Config, config.to_json(chosen)) == chosen
+    assert plain.from_json(config.Config, plain.to_json(chosen)) == chosen
     assert chosen.launch.out == pathlib.Path("runs/x")
 
 
 def test_json_of_another_version_is_refused():
-    data = config.to_json(config.Config())
-    data["recipe"]["momentum"] = data["recipe"].pop("clip")
-    with pytest.raises(config.ConfigError, match=r"unknown fields \['momentum'\], missing fields \['clip'\]"):
-        config.from_json(config.Config, data)
+    data = plain.to_json(config.Config())
+    data["recipe"]["momentum"] = 0.9
+    with pytest.raises(config.ConfigError, match=r"unknown fields \['momentum'\]"):
+        plain.from_json(config.Config, data)
+    with pytest.raises(config.ConfigError, match=r"missing fields \['student'\]"):
+        plain.from_json(config.Preset, {"recipe": {}, "loop": {}})
+
+
+def test_a_field_that_came_later_has_its_default():
+    data = plain.to_json(config.Config(seed=3))
+    del data["init"], data["loss"]["objects"]
+    assert plain.from_json(config.Config, data) == config.Config(seed=3)
 
 
 def test_differences_are_named_with_both_values():
-    old, new = config.to_json(config.Config()), config.to_json(config.Config(seed=4))
+    old, new = plain.to_json(config.Config()), plain.to_json(config.Config(seed=4))
     new["recipe"]["lr"] = 0.5
-    assert config.differences(old, new) == ["recipe.lr: 0.002 -> 0.5", "seed: 0 -> 4"]
+    assert plain.differences(old, new) == ["recipe.lr: 0.002 -> 0.5", "seed: 0 -> 4"]
 
 
 def test_epochs_replace_the_presets_steps():

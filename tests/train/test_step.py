@@ -20,7 +20,7 @@ def batches(stored):
 
 
 def run(devices: int, batches) -> tuple[state.TrainState, list[dict]]:
-    stage, mesh = stages.select(OPTIONS), sharding.make_mesh(8, devices)
+    stage, mesh = stages.select(OPTIONS, "arc"), sharding.make_mesh(8, devices)
     settings = student_config.make("tiny", student_config.Target(width=8, grid=3))
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(0)), stage.trains)
     optimiser, schedule = optim.make_optimiser(OPTIONS.recipe, 10), optim.make_schedule(OPTIONS.recipe, 10)

@@ -1,0 +1,182 @@
+"""A robot student against its teacher: what each module is trained on, and how a validation scores actions.
+
+Batches are dicts with video uint8 [b, 1, v, h, w, 3], state [b, 1, d], tokens and token_mask [b, l]; shown and valid
+bool [b]; image_tokens, fused_tokens bf16 [b, v, t, c], vision_attention [b, v, t], text_features [b, c]; noise, actions
+[b, n, h, a] (n draws), demonstration [b, h, a]; pixels [b, v, o, 2] where the dataset knows where its objects are.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from student_jax import irp
+from student_jax.student import Student
+from train import data, losses, robot_data, standardise, vision
+from train.state import Path
+
+Batch = dict[str, Array]
+DRAWS = 4
+"""Noise draws per observation and step: vision and language, the larger part of the work, run once for all."""
+MOST_TOKENS = 1 << 16
+SIGHT = ("image_tokens", "vision_attention")
+WORDS = ("fused_tokens", "text_features")
+ACTS = ("noise", "actions", "demonstration")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled:
+    """The states after 0, 1, ... steps of every module that ran, and the draws that the control was given."""
+
+    states: dict[str, list[irp.State]]
+    draws: Any = None  # int32 [n], which of the teacher's draws
+
+
+def unroll(student: Student, batch: Batch, key: Array, *, until: str, frozen: bool = False) -> Unrolled:
+    """Run the modules in order up to `until`, each with all its steps. frozen: no gradient reaches those before it."""
+    given, found, draws = vision.inputs(batch), {}, None
+    for index, (name, module) in enumerate(student.modules.items()):
+        if name == "control":
+            draws = chosen(batch, jax.random.fold_in(key, 99))
+            given = repeated(given, batch, draws)
+        if frozen and name == until:
+            given = jax.lax.stop_gradient(given)
+        states = irp.unroll(module, given, jax.random.fold_in(key, index), module.description.max_steps)
+        found[name] = states
+        if name == until:
+            break
+        given = dataclasses.replace(given, context=given.context | {name: module.context(states[-1])})
+    return Unrolled(found, draws)
+
+
+def chosen(batch: Batch, key: Array) -> Array:
+    """Which of the teacher's draws this step uses, int32 [n]: as many as it has, at most DRAWS."""
+    available = batch["noise"].shape[1]
+    return jax.random.permutation(key, available)[: min(DRAWS, available)]
+
+
+def repeated(given: irp.Inputs, batch: Batch, draws: Array) -> irp.Inputs:
+    """What the control reads, once per draw: every sample's draws in a row, [b * n, ...]."""
+    context, state = jax.tree.map(lambda x: jnp.repeat(x, draws.shape[0], axis=0), (given.context, given.state))
+    return dataclasses.replace(given, context=context, state=state, noise=picked(batch["noise"], draws))
+
+
+def picked(values: Float[Array, "b k h a"], draws: Array) -> Float[Array, "m h a"]:
+    """The chosen draws of every sample, [b * n, h, a]."""
+    return values[:, draws].reshape(-1, *values.shape[2:])
+
+
+def vision_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Losses of the Vision IRP, and where the objects are if it tells."""
+    return seeing(student, batch, unroll(student, batch, key, until="vision"))
+
+
+def language_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Losses of the Language IRP on a frozen vision."""
+    return reading(student, batch, unroll(student, batch, key, until="language", frozen=True))
+
+
+def control_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Losses of the Control IRP on a frozen vision and language."""
+    return acting(student, batch, unroll(student, batch, key, until="control", frozen=True))
+
+
+def terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Losses of all modules together."""
+    found = unroll(student, batch, key, until="control")
+    parts = [part(student, batch, found) for part in (seeing, reading, acting)]
+    energy = [losses.mean(named.pop("energy")) for named, _ in parts]
+    named = {name: term for part, _ in parts for name, term in part.items()}
+    named["energy"] = (sum(energy) / len(energy), jnp.float32(1))
+    return named, {name: term for _, extras in parts for name, term in extras.items()}
+
+
+def statistics(observations: robot_data.Observations) -> dict[Path, Any]:
+    """Bases, scales and limits of every module, from the training split."""
+    found = {}
+    for module, name in (("vision", "image_tokens"), ("language", "fused_tokens")):
+        moments = None
+        for tokens in data.token_sample(observations, name, most=MOST_TOKENS):
+            moments = moments or standardise.Moments(tokens.shape[-1])
+            moments.add(tokens)
+        fit = standardise.phi_s(moments.mean(), moments.covariance())
+        found |= {(module, "mean"): fit.mean, (module, "basis"): fit.basis}
+    everything = np.arange(len(observations))
+    text = observations.fetch("text_features", everything).astype(np.float64)
+    found[("language", "text_mean")] = text.mean(axis=0).astype(np.float32)
+    found[("language", "text_scale")] = (text.std(axis=0) + 1e-3 * text.std() + 1e-8).astype(np.float32)
+    shown = observations.fetch("demonstration", everything)
+    low, high = shown.min(axis=(0, 1)), shown.max(axis=(0, 1))
+    return found | {("control", "low"): low.astype(np.float32), ("control", "high"): high.astype(np.float32)}
+
+
+def calibrate(summary: dict[str, float]) -> dict[Path, Any]:
+    """The median validation error of the actions, which turns a predicted error into an energy."""
+    return {("control", "error_scale"): np.float32(max(summary["median_error"], 1e-8))}
+
+
+def seeing(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Image tokens, attention and objects after every step of the Vision IRP."""
+    states = found.states["vision"]
+    named, extras = vision.state_losses(student.vision, states, batch)
+    if student.config.vision.objects:
+        told = [losses.places(student.vision.objects(state), batch["pixels"], batch["valid"]) for state in states]
+        named["objects"] = losses.weighted(told, losses.rising(len(states) - 1))
+    return named, extras
+
+
+def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Fused tokens and text features after every step of the Language IRP."""
+    module, states = student.language, found.states["language"]
+    target = vision.standardised(batch["fused_tokens"], module.mean[...], module.basis[...])
+    text = (batch["text_features"] - module.text_mean[...][None]) / module.text_scale[...][None]
+    mask = jnp.broadcast_to(batch["valid"][:, None], target.shape[:2])
+    weights = losses.rising(len(states) - 1)
+    fused = [module.standardised(state) for state in states]
+    judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
+    parts = {
+        "fused": [losses.token_mse(y, target, mask) for y in fused],
+        "fused_cosine": [losses.token_cosine(y, target, mask) for y in fused],
+        "text": [losses.row_mse(module.standardised_text(state), text, batch["valid"]) for state in states],
+        "energy": [
+            losses.log_error(j, losses.token_error(y, target), mask) for j, y in zip(judged, fused, strict=True)
+        ],
+    }
+    extras = {f"fused_error/step_{k}": term for k, term in enumerate(parts["fused"])}
+    return {name: losses.weighted(each, weights) for name, each in parts.items()}, extras
+
+
+def acting(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+    """Actions after every step of the Control IRP: the teacher's at the same x_0, and the demonstrated ones."""
+    module, states, draws = student.control, found.states["control"], found.draws
+    count = draws.shape[0]
+    teacher = limited(module, picked(batch["actions"], draws))
+    shown = jnp.repeat(limited(module, batch["demonstration"]), count, axis=0)
+    valid, exemplary = (jnp.repeat(mask, count) for mask in (batch["valid"], batch["valid"] & batch["shown"]))
+    weights = losses.rising(len(states) - 1)
+    said = [state.x["actions"] for state in states]
+    error = [losses.chunk_error(y, teacher) for y in said]
+    judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
+    parts = {
+        "actions": [losses.masked(e, valid) for e in error],
+        "demonstration": [losses.masked(losses.chunk_error(y, shown), exemplary) for y in said],
+        "energy": [
+            losses.log_error(j[:, None], e[:, None], valid[:, None]) for j, e in zip(judged, error, strict=True)
+        ],
+    }
+    extras = {f"action_error/step_{k}": term for k, term in enumerate(parts["actions"])}
+    return {name: losses.weighted(each, weights) for name, each in parts.items()}, extras
+
+
+def calibrate_language(summary: dict[str, float]) -> dict[Path, Any]:
+    """The median validation error of the fused tokens."""
+    return {("language", "error_scale"): np.float32(max(summary["median_error"], 1e-8))}
+
+
+def limited(module: Any, actions: Float[Array, "*n h a"]) -> Float[Array, "*n h a"]:
+    """Actions within the limits that the robot has: what would be executed."""
+    shape = (1,) * (actions.ndim - 1) + (-1,)
+    return jnp.clip(actions, module.low[...].reshape(shape), module.high[...].reshape(shape))

@@ -1,0 +1,112 @@
+"""How a validation scores a robot student: fused tokens, text features, actions at the teacher's own x_0."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from student_jax.student import Student
+from train import losses, robot, vision
+
+
+def measure_language(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
+    """Sums of one validation batch: sse [k], total, square [c], count [] of the fused tokens in the teacher's basis,
+    text_sse, text_total, text_square; error, energy [b, k]; valid [b]."""
+    module = student.language
+    states = robot.unroll(student, batch, key, until="language").states["language"]
+    valid = batch["valid"]
+    mean = module.mean[...].reshape(1, 1, 1, -1)
+    truth = jnp.where(valid[:, None, None, None], batch["fused_tokens"].astype(jnp.float32) - mean, 0.0)
+    said = [module.output(state) for state in states]
+    errors = [
+        jnp.square(jnp.where(valid[:, None, None, None], y["adapted_features"] - mean, 0.0) - truth) for y in said
+    ]
+    text = (batch["text_features"] - module.text_mean[...][None]) * valid[:, None]
+    text_error = jnp.square(said[-1]["text_features"] - batch["text_features"]) * valid[:, None]
+    target = vision.standardised(batch["fused_tokens"], module.mean[...], module.basis[...])
+    return {
+        "sse": jnp.stack([e.sum(axis=(0, 1, 2)) for e in errors]),
+        "total": truth.sum(axis=(0, 1, 2)),
+        "square": jnp.square(truth).sum(axis=(0, 1, 2)),
+        "count": valid.sum() * truth.shape[1] * truth.shape[2],
+        "text_sse": text_error.sum(axis=0)[None],
+        "text_total": text.sum(axis=0),
+        "text_square": jnp.square(text).sum(axis=0),
+        "text_count": valid.sum(),
+        "error": jnp.stack([losses.token_error(module.standardised(s), target).mean(axis=1) for s in states], axis=1),
+        "energy": jnp.stack([state.energy for state in states], axis=1),
+        "valid": valid,
+    }
+
+
+def summarise_language(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+    """R² of fused tokens (mean and 10th percentile over channels, per step) and of text features."""
+    total, error, energy = vision.gathered(parts)
+    r2 = vision.r_squared(total["sse"], total["total"], total["square"], total["count"])
+    text = vision.r_squared(total["text_sse"], total["text_total"], total["text_square"], total["text_count"])
+    summary = {
+        "fused_r2": r2[-1].mean(),
+        "fused_r2_p10": np.quantile(r2[-1], 0.1),
+        "text_r2": text.mean(),
+        "energy_rank_correlation": vision.rank_correlation(energy[:, -1], error[:, -1]),
+        "median_error": np.median(error[:, -1]),
+    }
+    summary |= {f"fused_r2/step_{k}": row.mean() for k, row in enumerate(r2)}
+    return {name: float(value) for name, value in summary.items()}
+
+
+def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
+    """Sums of one validation batch, over all draws of the teacher, per refinement step k.
+
+    sse, residual_sse, shown_sse [k]; total [a], square, residual_square [], shown_total [a], shown_square [];
+    count []; error, energy [b, k] per sample; valid [b]; and fused_* for the Language IRP's last step.
+    """
+    found = robot.unroll(student, batch | {"noise": batch["noise"][:, : robot.DRAWS]}, key, until="control")
+    module, states, draws = student.control, found.states["control"], found.draws
+    count = draws.shape[0]
+    shape = (-1, count, *batch["demonstration"].shape[1:])
+    valid = batch["valid"][:, None, None, None]
+    teacher = jnp.where(valid, robot.limited(module, batch["actions"][:, draws]), 0.0)
+    shown = jnp.where(valid, robot.limited(module, batch["demonstration"])[:, None], 0.0)
+    said = [jnp.where(valid, state.x["actions"].reshape(shape), 0.0) for state in states]
+    errors = [jnp.square(y - teacher) for y in said]
+    return {
+        "sse": jnp.stack([e.sum() for e in errors]),
+        "residual_sse": jnp.stack([jnp.square(_residual(y) - _residual(teacher)).sum() for y in said]),
+        "shown_sse": jnp.stack([jnp.square(y - shown).sum() / count for y in said]),
+        "total": teacher.sum(axis=(0, 1, 2)),
+        "square": jnp.square(teacher).sum(),
+        "residual_square": jnp.square(_residual(teacher)).sum(),
+        "shown_total": shown.sum(axis=(0, 1, 2)),
+        "shown_square": jnp.square(shown).sum(),
+        "shown_count": batch["valid"].sum() * teacher.shape[2],
+        "count": batch["valid"].sum() * count * teacher.shape[2],
+        "error": jnp.stack([e.mean(axis=(1, 2, 3)) for e in errors], axis=1),
+        "energy": jnp.stack([state.energy.reshape(-1, count).mean(axis=1) for state in states], axis=1),
+        "valid": batch["valid"],
+    }
+
+
+def _residual(actions: Float[Array, "b n h a"]) -> Float[Array, "b n h a"]:
+    """What depends on x_0: the difference to the mean over draws."""
+    return actions - actions.mean(axis=1, keepdims=True)
+
+
+def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+    """Validation metrics of actions (DESIGN.md section 6); `action_r2` and `demonstration_r2` are of the last step."""
+    total, error, energy = vision.gathered(parts)
+    spread = total["square"] - np.square(total["total"]).sum() / total["count"]
+    shown_mean = total["shown_total"] / total["shown_count"]
+    shown = total["shown_square"] - total["shown_count"] * np.square(shown_mean).sum()
+    values = total["count"] * len(total["total"])
+    summary = {"action_mse": total["sse"][-1] / values, "median_error": np.median(error[:, -1])}
+    summary["energy_rank_correlation"] = vision.rank_correlation(energy[:, -1], error[:, -1])
+    for name, sse, sst in (
+        ("action_r2", total["sse"], spread),
+        ("residual_r2", total["residual_sse"], total["residual_square"]),
+        ("demonstration_r2", total["shown_sse"], shown),
+    ):
+        summary[name] = 1 - sse[-1] / max(sst, 1e-12)
+        summary |= {f"{name}/step_{k}": 1 - value / max(sst, 1e-12) for k, value in enumerate(sse)}
+    return {name: float(value) for name, value in summary.items()}

@@ -1,0 +1,147 @@
+"""Rounds of teacher labels on states that the student visits (DAgger, arXiv:1011.0686), for the simulated robot.
+
+The student acts on training placements that no demonstration used; what it saw at every decision becomes a dataset; the
+teacher labels it in a process of its own; training goes on with everything so far.
+"""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import rich.progress
+
+from bridge import demonstrations, episodes, lanes, metaworld_tasks, scene, simulator, store
+from bridge import embodiment as embodiments
+from train import actor, checkpoint, config, warm
+
+FIRST = 500_000
+"""Placements of the training split from this one on are for rounds; demonstrations use those before."""
+CONDITIONS = simulator.Conditions(keep_views=True)
+
+
+def train(options: config.Config, argv: list[str], once: Callable[[config.Config, list[str]], int]) -> int:
+    """All rounds; `once` trains one run. The last round is the run in --out, those before it are in --out/rounds.
+
+    Every part is skipped if it is there, so the same command with --resume goes on wherever it was stopped.
+    """
+    check(options)
+    out, also = options.launch.out, options.also
+    for number in range(options.visits.rounds + 1):
+        here = dataclasses.replace(part(options, number), also=also)
+        folder = here.launch.out
+        if not finished(folder):
+            resume = (folder / "config.json").is_file()
+            code = once(dataclasses.replace(here, launch=dataclasses.replace(here.launch, resume=resume)), argv)
+            if code or not finished(folder):
+                return code
+        if number < options.visits.rounds:
+            also = (*also, label(options, visit(options, folder, out / "visits" / str(number + 1), number)))
+    return 0
+
+
+def check(options: config.Config) -> None:
+    """ConfigError where rounds cannot be run."""
+    if options.stage != "end-to-end":
+        raise config.ConfigError("--rounds is for --stage end-to-end: the student must act as a whole")
+    source = store.open(options.launch.store)
+    if source.manifest.task != "robot" or source.embodiment().tag != demonstrations.TAG:
+        raise config.ConfigError(
+            "--rounds needs a simulator to act in, and there is one for the metaworld robot alone; for a robot of your "
+            "own record what the student does, label it with teacher_torch.extract --stride 1, and give it with --also"
+        )
+
+
+def part(options: config.Config, number: int) -> config.Config:
+    """What one round trains: the first is the run that was asked for, later ones go on from the one before at half the
+    rate."""
+    out, rounds = options.launch.out, options.visits.rounds
+    folder = out if number == rounds else out / "rounds" / str(number)
+    here = dataclasses.replace(
+        options, visits=config.Rounds(), launch=dataclasses.replace(options.launch, out=folder, stop_after=None)
+    )
+    if number == 0:
+        return here
+    recipe = dataclasses.replace(options.recipe, steps=options.visits.round_steps, lr=options.recipe.lr / 2)
+    return dataclasses.replace(here, init=str(out / "rounds" / str(number - 1)), recipe=recipe)
+
+
+def finished(folder: pathlib.Path) -> bool:
+    """Whether a run's training is over."""
+    slot = checkpoint.Slot(folder / "last")
+    return slot.newest() is not None and bool(slot.progress().get("finished"))
+
+
+def visit(options: config.Config, run: pathlib.Path, folder: pathlib.Path, number: int) -> pathlib.Path:
+    """Let the student of a run act, and write what it saw at every decision as a dataset."""
+    dataset = folder / "dataset"
+    if (dataset / "meta/metadata.json").is_file():
+        return folder
+    student, _ = checkpoint.load_student(run)
+    body = embodiments.load(run / warm.EMBODIMENT)
+    count = options.visits.round_episodes
+    seeds = metaworld_tasks.split_seeds("train", count, first=FIRST + number * count)
+    jobs = [simulator.Job(task, seed) for task in metaworld_tasks.TASKS for seed in seeds]
+    writer = episodes.create(dataset, demonstrations.SPEC, resume=True)
+    with lanes.Lanes() as farm:
+        policy = actor.StudentActor(student, warm.words_of(str(run)), body, rows=farm.count)
+        left = jobs[len(writer.episodes) :]
+        for episode in shown(simulator.run(policy, left, conditions=CONDITIONS, shared=farm), len(left)):
+            add(writer, episode)
+    writer.close()
+    (folder / "success.json").write_text(json.dumps({"success": succeeded(writer), "episodes": len(jobs)}))
+    embodiments.save(dataset / "meta/metadata.json", body)
+    return folder
+
+
+def shown(found: Iterator[simulator.Episode], total: int) -> Iterator[simulator.Episode]:
+    """The same episodes under a progress bar."""
+    return iter(rich.progress.track(found, description="student acts", total=total))
+
+
+def add(writer: episodes.Writer, episode: simulator.Episode) -> None:
+    """One episode: a row per decision. Its action column repeats the hand at rest: nothing is demonstrated here."""
+    views = episode.visited
+    state = np.stack([view.state for view in views])
+    still = np.zeros((len(views), 4), np.float32)
+    writer.add(
+        frames={camera: np.stack([view.frames[i] for view in views]) for i, camera in enumerate(scene.CAMERAS)},
+        state={"hand": state[:, :3], "gripper": state[:, 3:]},
+        action={"delta": still[:, :3], "gripper": still[:, 3:]},
+        instruction=episode.instruction,
+        labels={
+            "objects": np.stack([view.objects.reshape(-1) for view in views]),
+            "pixels": np.stack([view.pixels.reshape(-1) for view in views]),
+        },
+        extra={"split": "train", "task": episode.task, "seed": episode.seed, "success": episode.success},
+    )
+
+
+def succeeded(writer: episodes.Writer) -> float:
+    """Share of the visited episodes that were solved."""
+    return float(np.mean([row["success"] for row in writer.episodes]))
+
+
+def label(options: config.Config, folder: pathlib.Path) -> str:
+    """The store of a visited dataset, labelled by the teacher in another process."""
+    base = store.open(options.launch.store).manifest
+    made = folder / "store"
+    command = labels(options.visits.teacher or base.teacher.id, folder, base.extraction)
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise config.ConfigError(
+            f"the teacher could not label {folder / 'dataset'} (see above); give it with --teacher"
+        )
+    return str(made)
+
+
+def labels(teacher: str, folder: pathlib.Path, like: dict) -> Sequence[str]:
+    """The command that labels every row of a visited dataset as the base store was labelled."""
+    return [
+        *(sys.executable, "-m", "teacher_torch.extract", "--task", "robot", "--teacher", teacher),
+        *("--dataset", str(folder / "dataset"), "--out", str(folder / "store"), "--stride", "1", "--splits", "train"),
+        *("--draws", str(like["draws"]), "--steps", str(like["steps"]), "--dtype", like["dtype"]),
+    ]

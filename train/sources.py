@@ -1,0 +1,84 @@
+"""What a run trains on: the splits of a store, and the student that fits them."""
+
+import dataclasses
+from typing import Any
+
+from bridge import manifest, store
+from student_jax import config as student_config
+from student_jax import sizes
+from train import config, data, loop, robot_data, stages, words
+
+SAME = ("embodiment_digest", "draws", "steps", "dtype")
+"""What two stores must agree on to be trained on together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """The sources of a run, the student's sizes, and (robot) its tokenizer."""
+
+    sources: loop.Sources
+    settings: student_config.StudentConfig
+    words: words.Words | None
+
+
+def open_material(
+    reader: store.Reader, stage: stages.Stage, options: config.Config, known: words.Words | None
+) -> Material:
+    """Both splits of the store. known: the tokenizer to keep using; None trains one on the training instructions."""
+    preset = config.PRESETS[options.preset].student
+    room = options.launch.cache_gib * 2**30
+    if reader.manifest.task != "robot":
+        splits = (
+            data.Frames(reader, split, features=stage.features, cache_bytes=room) for split in ("train", "validation")
+        )
+        return Material(loop.Sources(*splits), student_config.make(preset, target(reader.manifest.teacher)), None)
+    settings = student_config.make(
+        preset, target(reader.manifest.teacher), task="robot", robot=body(reader.manifest, options.loss)
+    )
+    lexicon = known or robot_data.vocabulary(reader, settings.language.vocabulary)
+    text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
+    features = stage.features + (("pixels",) if settings.vision.objects else ())
+    train, validation = (
+        robot_data.Observations(reader, split, features=features, text=text, cache_bytes=room)
+        for split in ("train", "validation")
+    )
+    if options.also:
+        visited = [open_visited(url, reader, features, lexicon, settings, room) for url in options.also]
+        return Material(loop.Sources(robot_data.Joined([train, *visited]), validation), settings, lexicon)
+    return Material(loop.Sources(train, validation), settings, lexicon)
+
+
+def open_visited(
+    url: str,
+    base: store.Reader,
+    features: tuple[str, ...],
+    lexicon: words.Words,
+    settings: student_config.StudentConfig,
+    room: float,
+) -> robot_data.Observations:
+    """A store of states that a student visited; ConfigError where another teacher or embodiment made it."""
+    reader = store.open(url)
+    for name, mine, theirs in (
+        ("teacher", base.manifest.teacher.digest, reader.manifest.teacher.digest),
+        *((key, base.manifest.extraction.get(key), reader.manifest.extraction.get(key)) for key in SAME),
+    ):
+        if mine != theirs:
+            raise config.ConfigError(f"--also {url}: its {name} is {theirs}, --store has {mine}: extract both alike")
+    text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
+    return robot_data.Observations(reader, "train", features=features, text=text, cache_bytes=room, shown=False)
+
+
+def target(teacher: manifest.Teacher) -> student_config.Target:
+    """What the student imitates, from the store's manifest."""
+    names = [field.name for field in dataclasses.fields(student_config.Target)]
+    return student_config.Target(**{name: getattr(teacher, name) for name in names})
+
+
+def body(source: manifest.Manifest, weights: config.LossWeights) -> student_config.Robot:
+    """Sizes of the robot, from what the store holds of it."""
+    kinds: dict[str, Any] = source.features
+    horizon, width = kinds["demonstration"].shape
+    objects = kinds["pixels"].shape[1] if weights.objects and "pixels" in kinds else 0
+    actions = sizes.ActionSpace(horizon=horizon, width=width, state=kinds["state"].shape[0])
+    views = source.axes["frame"].counts[0]
+    return student_config.Robot(actions, frames=views, objects=objects)
