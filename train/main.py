@@ -71,8 +71,7 @@ def train(options: config.Config, argv: list[str]) -> int:
 
     schedule, optimiser = optim.make_schedule(recipe, steps), optim.make_optimiser(recipe, steps)
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(options.seed)), stage.trains)
-    alone = options.component if options.stage == "components" else None
-    params, frozen = warm.start(params, frozen, options.init, trains=alone)
+    params, frozen = warm.start(params, frozen, options.init, trains=alone(options))
     now = state.create(params, frozen, optimiser)
     now, progress = begin_or_resume(now, stage, found.train, run, mesh)
     keep(launch.out, reader, material)
@@ -102,17 +101,26 @@ def keep(folder: pathlib.Path, reader: store.Reader, material: sources.Material)
     (folder / warm.EMBODIMENT).write_bytes(shards.read(reader.files, warm.EMBODIMENT))
 
 
+def alone(options: config.Config) -> str | None:
+    """The component that is trained; None where all are."""
+    return options.component if options.stage == "components" else None
+
+
 def begin_or_resume(
     now: state.TrainState, stage: stages.Stage, frames: Any, run: record.Record, mesh: Any
 ) -> tuple[state.TrainState, loop.Progress]:
     """The state to go on from: the newest `last`, or a fresh one with the statistics of the training split."""
-    whole, launch = sharding.replicated(mesh), run.config.launch
+    whole, options = sharding.replicated(mesh), run.config
+    launch = options.launch
     last = checkpoint.Slot(launch.out / "last")
     if launch.resume and last.newest() is not None:
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), now)
         restored, saved = last.load(like)
         return restored, loop.Progress(**saved)
-    frozen = state.replace_leaves(now.frozen, stage.statistics(frames))
+    statistics = stage.statistics(frames)
+    if options.init:  # other modules keep the constants that they were trained with
+        statistics = {path: value for path, value in statistics.items() if path[0] == alone(options)}
+    frozen = state.replace_leaves(now.frozen, statistics)
     return jax.device_put(dataclasses.replace(now, frozen=frozen), whole), loop.Progress()
 
 
