@@ -3,25 +3,24 @@
 The only place that opens the split "test". Needs no torch: without it the teacher's own timings are empty cells.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable
-from typing import Annotated, Literal
 
 import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import Progress
 
-from bridge import arc, manifest, store
-from eval import export, origin, page, quality, report, runs, speed, throughput, timing
+from bridge import arc, manifest, scene, store
+from bridge.transform import EmbodimentError
+from eval import export, metaworld, origin, outcomes, page, quality, report, runs, speed, throughput
 from eval.frames import Frames, SplitError
-from train import checkpoint
+from eval.options import Config, Effort
+from eval.ticker import Ticker
+from train import checkpoint, record, words
 from train import config as train_config
 
 USER_ERRORS = (
@@ -30,64 +29,12 @@ USER_ERRORS = (
     manifest.StoreError,
     train_config.ConfigError,
     checkpoint.CheckpointError,
+    outcomes.OutcomeError,
+    words.WordsError,
+    scene.SimulatorError,
+    EmbodimentError,
 )
 SPLIT = "test"
-
-
-@dataclasses.dataclass(frozen=True)
-class Effort:
-    """How much is measured."""
-
-    tasks: int | None
-    """Test tasks at most; None is all."""
-    baseline_frames: int
-    """Training frames that the baselines are fitted on, at most."""
-    plan: timing.Plan
-    """Turns of the timing."""
-    compiled: bool
-    """Time the compiled teacher too."""
-    reads: int
-    """Random reads of the store."""
-
-
-EFFORTS = {
-    "full": Effort(None, 4096, timing.Plan(rounds=20, repeats=5, seconds=60.0), True, 1000),
-    "quick": Effort(40, 512, timing.Plan(rounds=5, repeats=5, seconds=4.0), False, 200),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Report how close and how fast trained students are, on test tasks that nothing else has read."""
-
-    run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
-    """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
-    store: str = ""
-    """Feature store, a folder or URL, with all three splits; default: the one that the first run was trained from."""
-    teacher: str = ""
-    """What to time: standin-arc, a checkpoint folder or a hub id; default: the store's own. It must be that teacher."""
-    tokenizer: str = ""
-    """Folder or hub id of the teacher's tokenizer, where the checkpoint has none."""
-    out: pathlib.Path = pathlib.Path("runs/report")
-    """Folder for report.json, report.html, report.md, raw/ and artifact/; an earlier report there is replaced."""
-    seed: int = 0
-    """Of everything drawn: bootstrap, task sample, reads, the student's noise."""
-    preset: Literal["full", "quick"] = "full"
-    """quick: under a minute, on a sample of the test tasks and with fewer repeats."""
-    quick: bool = False
-    """The same as --preset quick."""
-    compile: Literal["auto", "yes", "no"] = "auto"
-    """Time the compiled teacher as well (minutes, needs a C++ compiler); auto: in full, not in quick."""
-    draws: int = 1000
-    """Bootstrap resamples behind every interval."""
-    strict: bool = False
-    """Exit with 1 when a bar is missed."""
-
-    @property
-    def effort(self) -> Effort:
-        """The preset, with --compile applied."""
-        effort = EFFORTS["quick" if self.quick else self.preset]
-        return effort if self.compile == "auto" else dataclasses.replace(effort, compiled=self.compile == "yes")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,11 +54,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def benchmark(options: Config, command: str) -> report.Report:
-    """Measure everything and write the report folder."""
-    effort = options.effort
-    found = runs.load(options.run or (runs.newest(),))
-    url = options.store or found[0].record.config.launch.store
+    """Measure everything that the suite asks for and write the report folder."""
+    first = (options.run or (runs.newest(),))[0]
+    url = options.store or record.read(first).config.launch.store
     reader = store.open(url)
+    suite = "metaworld" if reader.manifest.task == "robot" else reader.manifest.task
+    if options.suite and options.suite != suite:
+        raise runs.RunError(f"--suite {options.suite} needs another store: {url} holds {reader.manifest.task} features")
+    if suite == "metaworld":
+        return metaworld.benchmark(options, reader, url, command=command, split=SPLIT)
+    return _arc(options, reader, url, command)
+
+
+def _arc(options: Config, reader: store.Reader, url: str, command: str) -> report.Report:
+    """The vision, speed and store suites."""
+    effort, found = options.effort, runs.load(options.run or (runs.newest(),))
     runs.check_store(found[0], reader, url)
     splits = _splits(reader, effort, options.seed)
     context = _context(found[0], reader.manifest.teacher, command)
@@ -175,23 +132,6 @@ def _write(out: pathlib.Path, result: report.Report, scores: quality.Quality, pi
     report.write(out / "report.json", result)
     (out / "report.html").write_text(page.render(result, pictures))
     (out / "report.md").write_text(report.markdown(result))
-
-
-class Ticker:
-    """A progress bar that is told (what, done, total) and shows one line per thing."""
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        self._bar, self._tasks = Progress(transient=True, console=Console(stderr=True)), {}
-        self._bar.start()
-        return self._tick
-
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
-
-    def _tick(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total)
-        self._bar.advance(self._tasks[what], done)
 
 
 if __name__ == "__main__":

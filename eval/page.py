@@ -20,7 +20,7 @@ th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #888
 th:first-child, td:first-child, td.note { text-align: left; } 
 td.note { white-space: normal; opacity: .75; min-width: 12rem; }
 td.PASS { color: #1a7f37; font-weight: 600; } td.FAIL { color: #fff; background: #cf222e; font-weight: 700; }
-tr.empty td { opacity: .6; } figure { margin: 1rem 0; } figure img { max-width: 100%; background: #fff; }
+tr.empty td { opacity: .6; } figure { margin: 1rem 0; } figure img, video { max-width: 100%; background: #fff; }
 figcaption { font-size: .88rem; opacity: .85; max-width: 60rem; }
 """
 
@@ -34,10 +34,13 @@ class Picture:
     png: bytes
 
 
-def render(content: report.Report, pictures: Sequence[Picture]) -> str:
-    """The whole page. Rows are grouped by suite in their own order."""
+def render(
+    content: report.Report, pictures: Sequence[Picture], *, before: Sequence[str] = (), after: Sequence[str] = ()
+) -> str:
+    """The whole page. Rows are grouped by suite in their own order; `before` and `after` are HTML around them."""
     suites = itertools.groupby(content.rows, key=lambda row: row.id.split(".")[0])
-    parts = [_head(content), *(_suite(name, list(rows)) for name, rows in suites), *map(_figure, pictures)]
+    tables = (_suite(name, list(rows)) for name, rows in suites)
+    parts = [_head(content), *before, *tables, *map(_figure, pictures), *after]
     versions = ", ".join(f"{html.escape(name)} {html.escape(v)}" for name, v in sorted(content.versions.items()))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -74,7 +74,7 @@ def energy(predicted: np.ndarray, true: np.ndarray) -> bytes:
     return png(figure)
 
 
-def steps(errors: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> bytes:
+def steps(errors: np.ndarray, lows: np.ndarray, highs: np.ndarray, *, label: str = "mean error e") -> bytes:
     """Mean error after each refinement step [k], with its interval."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axis = figure.subplots()
@@ -82,7 +82,7 @@ def steps(errors: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> bytes:
     axis.errorbar(
         index, errors, yerr=[np.maximum(errors - lows, 0), np.maximum(highs - errors, 0)], marker="o", capsize=3
     )
-    axis.set(xlabel="refinement steps", ylabel="mean error e", xticks=index)
+    axis.set(xlabel="refinement steps", ylabel=label, xticks=index)
     axis.set_ylim(bottom=0)
     return png(figure)
 

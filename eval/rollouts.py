@@ -21,8 +21,8 @@ class Contestant:
 class Farm:
     """Simulators, started when first used. Use it as a context manager."""
 
-    def __init__(self, make: Callable[[], lanes.Lanes] = lanes.Lanes):
-        self._make, self._lanes = make, None
+    def __init__(self, make: Callable[[], lanes.Lanes] | None = None):
+        self._make, self._lanes = make or lanes.Lanes, None
 
     def __enter__(self) -> "Farm":
         return self

@@ -1,15 +1,21 @@
 """The small store of the training tests, and a student trained on it for two steps by the real command."""
 
+import dataclasses
+import functools
 import importlib.util
 import pathlib
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from bridge import lanes, scene, store
+from bridge import embodiment, lanes, manifest, metaworld_tasks, scene, store, stored_embodiment, transform
+from student_jax.student import Student
+from train import checkpoint, config, record, sources, stages, state
 from train import main as training
 
+TASKS = ("drawer-open", *metaworld_tasks.LOOK_ALIKE)
 TRAIN_FIXTURES = pathlib.Path(__file__).parents[1] / "train" / "conftest.py"
 
 
@@ -78,7 +84,106 @@ class FakeLanes:
         return scene.View(frames, state, np.zeros((2, 3), np.float32), np.zeros((2, 2, 2), np.float32), solved)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_lanes():
     """A maker of simulators that need no simulator."""
     return FakeLanes
+
+
+@pytest.fixture(scope="module")
+def quickly():
+    """Programs of this module compile in a fraction of the time and run slower."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def robots(tmp_path_factory) -> pathlib.Path:
+    """A store of a robot of the simulator's shape: two 32-pixel views, chunks of 8 actions, 24 observations."""
+    return write_robots(tmp_path_factory.mktemp("robots"))
+
+
+@pytest.fixture(scope="session")
+def make_acting(robots, tmp_path_factory):
+    """(seed, control bias) -> the run folder of a tiny student that acts, never trained; nothing writes into it."""
+
+    @functools.cache
+    def make(seed: int = 0) -> pathlib.Path:
+        return write_run(tmp_path_factory.mktemp("acting") / f"seed-{seed}", robots, seed)
+
+    return make
+
+
+def robot_body() -> embodiment.Embodiment:
+    """The simulator's robot, its views in the simulator's other order."""
+    rng = np.random.default_rng(1)
+    modes = {"state.hand": "min_max", "state.gripper": "min_max", "action.delta": "min_max", "action.gripper": "none"}
+    return embodiment.from_data(
+        "metaworld",
+        state={"hand": rng.uniform(-1, 1, (50, 3)), "gripper": rng.uniform(0, 1, (50, 1))},
+        action={"delta": rng.uniform(-0.5, 0.5, (50, 3)), "gripper": rng.uniform(-1, 1, (50, 1))},
+        video={"side": {}, "top": {}},
+        transform=transform.Transform(("side", "top"), None, 32, 1, modes, 0, 8, "plain"),
+    )
+
+
+def write_robots(folder: pathlib.Path) -> pathlib.Path:
+    rng, count, draws, chunk = np.random.default_rng(0), 24, 3, (8, 4)
+    record = lambda *shape, kind="float32": manifest.Feature(shape, kind, "record")  # noqa: E731
+    wide = manifest.Feature((8,), "bfloat16", "image")
+    said = sorted(text for task in TASKS for text in metaworld_tasks.find(task).phrasings[:1])
+    asked = np.arange(count, dtype=np.int32) % len(said)
+    content = stored_embodiment.text(robot_body())
+    teacher = {"id": "tiny-robot", "digest": "d7", "provenance": "stand-in", "licence": "none"}
+    made = manifest.make(
+        "robot",
+        manifest.Teacher(
+            **teacher, tile=32, grid=4, width=8, max_tiles=1, columns=1, rows=1, thumbnail=False, layers=1
+        ),
+        features={
+            "frames": manifest.Feature((32, 32, 3), "uint8", "frame"), "image_tokens": wide, "fused_tokens": wide,
+            "vision_attention": manifest.Feature((), "float32", "image"), "state": record(4),
+            "instruction_id": record(kind="int32"), "text_features": record(8), "pixels": record(2, 2, 2),
+            "noise": record(draws, *chunk), "actions": record(draws, *chunk), "demonstration": record(*chunk),
+        },
+        counts={"record": [1] * count, "frame": [2] * count, "image": [32] * count},
+        records={
+            "episode": [i // 3 for i in range(count)], "row": [i % 3 for i in range(count)],
+            "instruction": [said[i] for i in asked], "split": ["train"] * 12 + ["validation"] * 12,
+        },
+        extraction={"instructions": said, stored_embodiment.DIGEST: stored_embodiment.digest(content)},
+    )  # fmt: skip
+    writer = store.create(folder, made)
+    arrays = {
+        name: rng.normal(size=(made.axes[f.axis].shard and sum(made.axes[f.axis].counts), *f.shape)).astype(
+            f.numpy_dtype
+        )
+        for name, f in made.features.items()
+        if name not in ("frames", "instruction_id")
+    }
+    arrays |= {"frames": rng.integers(0, 256, (2 * count, 32, 32, 3), np.uint8), "instruction_id": asked}
+    writer.write(0, arrays)
+    stored_embodiment.write(writer.files, made, content)
+    return folder
+
+
+def write_run(folder: pathlib.Path, robots: pathlib.Path, seed: int) -> pathlib.Path:
+    options = config.Config(
+        stage="end-to-end", preset="tiny", seed=seed, launch=config.Launch(store=str(robots), out=folder)
+    )
+    reader = store.open(robots)
+    stage = stages.select(options, "robot")
+    material = sources.open_material(reader, stage, options, None)
+    language = dataclasses.replace(material.settings.language, length=64)
+    settings = dataclasses.replace(material.settings, language=language)
+    record.begin(folder, record.make(options, settings, reader.manifest, steps=1, devices=1), resume=False)
+    made = lambda: Student(settings, rngs=nnx.Rngs(seed))  # noqa: E731
+    _, params, frozen = state.initialise(made, stage.trains)
+    for head in (params["control"]["out"], params["control"]["judge"]["out"]):  # at zero, no step would change a thing
+        head["kernel"] = 0.3 * jax.random.normal(jax.random.key(seed), head["kernel"].shape)
+    slot = checkpoint.Slot(folder / "best")
+    slot.save(1, {"params": params, "ema": params, "frozen": frozen}, {})
+    slot.wait()
+    training.keep(folder, reader, material)
+    return folder

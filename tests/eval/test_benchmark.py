@@ -80,6 +80,7 @@ def test_the_artifact_acts(out):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--suite", "metaworld"], "--suite metaworld needs another store"),
         (["--run", "nowhere"], "python -m train.main"),
         (["--store", "nowhere"], "python -m teacher_torch.extract"),
     ],
@@ -96,9 +97,3 @@ def test_only_the_benchmark_opens_the_test_split():
     folder = benchmark.pathlib.Path(benchmark.__file__).parent
     named = [path.name for path in folder.glob("*.py") if '"test"' in path.read_text()]
     assert named == ["benchmark.py"]
-
-
-def test_quick_and_compile_choose_the_effort():
-    assert benchmark.Config(quick=True).effort == benchmark.EFFORTS["quick"]
-    assert benchmark.Config(compile="no").effort.compiled is False
-    assert benchmark.Config().effort.tasks is None

@@ -1,0 +1,103 @@
+"""Who takes part in the robot suite: students and controls by run folder, and policies that know next to nothing."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from bridge import lanes, store
+from eval import control, export, runs, trivial
+from eval.rollouts import Contestant
+
+STUDENT = "student"
+EFFORTS = {"student_one_step": control.Effort(steps=1), "student_halting": control.Effort(halting=True)}
+"""Other ways in which the first student is tried."""
+NAME = re.compile(r"[a-z][a-z0-9_]*([+-][a-z0-9_]+)*")
+ROWS = lanes.PROCESSES * lanes.SCENES
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast:
+    """Runs by name, the student's first, each list ordered by seed."""
+
+    runs: Mapping[str, Sequence[runs.Run]]
+
+    @property
+    def students(self) -> Sequence[runs.Run]:
+        """The distilled ones."""
+        return self.runs[STUDENT]
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the students without (some of) the teacher."""
+        return tuple(name for name in self.runs if name != STUDENT)
+
+    def uneven(self, name: str) -> str:
+        """What makes a control incomparable with the student: other data, steps or seeds; "" where nothing does."""
+        ours, theirs = self.students, self.runs[name]
+        facts = {
+            "data": [{run.record.store for run in part} for part in (ours, theirs)],
+            "steps": [{run.record.steps for run in part} for part in (ours, theirs)],
+            "seeds": [[run.seed for run in part] for part in (ours, theirs)],
+        }
+        wrong = [fact for fact, (one, other) in facts.items() if one != other]
+        return f"not like for like: other {' and '.join(wrong)} than the student" if wrong else ""
+
+    @property
+    def parameters(self) -> int:
+        """Values of the student as it is shipped."""
+        return sum(leaf.size for leaf in jax.tree.leaves(export.split(self.students[0].student.folded())[0]))
+
+
+def load(folders: Sequence[pathlib.Path], controls: Sequence[str], reader: store.Reader, url: str) -> Cast:
+    """The runs, checked against the store's teacher and against each other. controls: NAME=RUN[,RUN...]."""
+    found = {STUDENT: _load(folders)}
+    for text in controls:
+        name, parts = parse(text)
+        if name in found or name in (*EFFORTS, "teacher", *trivial.ALL):
+            raise runs.RunError(f"--control {text}: the name {name!r} is taken; give another")
+        found[name] = _load(parts)
+        if found[name][0].record.student != found[STUDENT][0].record.student:
+            raise runs.RunError(
+                f"--control {text}: another student than {folders[0]}; a control is the same student, taught otherwise"
+            )
+    for members in found.values():
+        runs.check_store(members[0], reader, url)
+    return Cast(found)
+
+
+def parse(text: str) -> tuple[str, list[pathlib.Path]]:
+    """NAME=RUN[,RUN...] -> the name and the folders."""
+    name, _, rest = text.partition("=")
+    if not NAME.fullmatch(name) or not all(rest.split(",")):
+        raise runs.RunError(
+            f"--control {text!r}: expected NAME=RUN[,RUN...], as in demonstrations=runs/bc-0,runs/bc-1 (a-z, 0-9, _, +)"
+        )
+    return name, [pathlib.Path(part) for part in rest.split(",")]
+
+
+def _load(folders: Sequence[pathlib.Path]) -> list[runs.Run]:
+    return sorted(runs.load(folders), key=lambda run: run.seed)
+
+
+def actors(cast: Cast, name: str) -> list[Contestant]:
+    """One contestant per seed of a name."""
+    made = [(run, control.load(run, rows=ROWS)) for run in cast.runs[name]]
+    return [Contestant(name, actor, control.digest(actor), run.seed) for run, actor in made]
+
+
+def otherwise(cast: Cast) -> list[Contestant]:
+    """The first student with less thought: one refinement step per module, or halting by itself."""
+    run = cast.students[0]
+    made = [(name, control.load(run, rows=ROWS, effort=effort)) for name, effort in EFFORTS.items()]
+    return [Contestant(name, actor, control.digest(actor), run.seed) for name, actor in made]
+
+
+def simple(reader: store.Reader) -> list[Contestant]:
+    """The policies that know next to nothing."""
+    nearest = trivial.nearest(reader)
+    policies = (trivial.zeros, trivial.random, nearest)
+    digests = ("zeros 1", "random 1", nearest.digest)
+    return [Contestant(*one) for one in zip(trivial.ALL, policies, digests, strict=True)]

@@ -1,0 +1,111 @@
+"""Rows of `eval.offline`: actions by refinement step, tokens, and whether the images are used."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from eval import report, statistics
+from eval.offline import Scores
+
+BARS = {"action_r2": 0.97, "action_r2_noise": 0.85, "action_mse": 0.01, "token_r2": 0.97, "use": 0.80}
+FEW = (1, 2)
+"""Refinement steps of which the better one is judged."""
+LIMITED = "targets within the robot's limits; vision and language ran all their steps"
+Metric = Callable[[Scores, np.ndarray], np.ndarray]
+
+
+class Book:
+    """Writes the rows of several students of one setting, resampling episodes."""
+
+    def __init__(
+        self, scores: Sequence[Scores], observations: int, split: str, context: report.Context, *, draws: int, seed: int
+    ):
+        self.scores, self.context, self.split, self._n = scores, context, split, observations
+        units = len(scores[0].floor)
+        self.weights = statistics.resamples(units, draws, np.random.default_rng(seed))
+        self.steps = scores[0].actions.sse.shape[1]
+
+    def rows(self, teacher: Mapping[str, float]) -> list[report.Row]:
+        """All rows; `teacher` is what was measured of the teacher itself."""
+        by_step = [row for step in range(self.steps) for row in self._step(step)]
+        return [*self._judged(), *self._tokens(), *self._images(teacher), *by_step]
+
+    def row(self, name: str, metric: Metric, unit: str, **fields) -> report.Row:
+        """The metric's mean over students, its interval over episodes and its range over seeds."""
+        found = statistics.estimate(lambda w: np.mean([metric(one, w) for one in self.scores], axis=0), self.weights)
+        whole = np.ones((1, self.weights.shape[1]))
+        single = [float(metric(one, whole)[0]) for one in self.scores]
+        several = {"seeds": len(single), "seed_low": min(single), "seed_high": max(single)} if len(single) > 1 else {}
+        return report.Row(
+            f"metaworld.student.{name}.{self.split}", found.value, unit, self.context, n=self._n,
+            ci_low=found.low, ci_high=found.high, **several, **fields,
+        )  # fmt: skip
+
+    def _judged(self) -> list[report.Row]:
+        """The better of one and two steps, by its mean squared error."""
+        known = [step for step in FEW if step < self.steps]
+        whole = np.ones((1, self.weights.shape[1]))
+        errors = [np.mean([one.actions.mse(whole)[0, step] for one in self.scores]) for step in known]
+        step = known[int(np.argmin(errors))]
+        note = f"after {step} refinement step{'s' * (step > 1)} of the control; {LIMITED}"
+        return [
+            self.row("action_r2", lambda s, w: s.actions.r2(w)[:, step], "R²", bar=BARS["action_r2"], note=note),
+            self.row("action_r2_noise", lambda s, w: s.residual.r2(w)[:, step], "R²", bar=BARS["action_r2_noise"],
+                     note=f"of the part that depends on x_0, {note}"),
+            self.row("action_mse", lambda s, w: s.actions.mse(w)[:, step], "normalised²", bar=BARS["action_mse"],
+                     better="lower", note=note),
+            self.row("action_r2_unlimited", lambda s, w: s.raw.r2(w)[:, step], "R²",
+                     note="to what the teacher said, beyond the robot's limits or not"),
+            self.row("demonstration_r2", lambda s, w: s.shown.r2(w)[:, step], "R²",
+                     note="to the demonstrated actions; does not rank policies"),
+        ]  # fmt: skip
+
+    def _step(self, step: int) -> list[report.Row]:
+        at = f"step_{step}"
+        return [
+            self.row(f"action_r2_{at}", lambda s, w: s.actions.r2(w)[:, step], "R²"),
+            self.row(f"action_r2_noise_{at}", lambda s, w: s.residual.r2(w)[:, step], "R²"),
+            self.row(f"action_mse_{at}", lambda s, w: s.actions.mse(w)[:, step], "normalised²", better="lower"),
+            self.row(f"action_mse_over_floor_{at}", lambda s, w: s.actions.mse(w)[:, step] / s.noise_floor(w),
+                     "of noise floor", better="lower",
+                     note="noise floor: half the teacher's own squared distance over two x_0"),
+        ]  # fmt: skip
+
+    def _tokens(self) -> list[report.Row]:
+        return [
+            self.row("token_r2_mean", lambda s, w: s.image.channels(w).mean(-1), "R²", bar=BARS["token_r2"],
+                     note="image tokens, mean over channels"),
+            self.row("token_r2_p10", lambda s, w: np.quantile(s.image.channels(w), 0.1, axis=-1), "R²"),
+            self.row("fused_r2_mean", lambda s, w: s.fused.channels(w).mean(-1), "R²"),
+            self.row("fused_r2_p10", lambda s, w: np.quantile(s.fused.channels(w), 0.1, axis=-1), "R²"),
+        ]  # fmt: skip
+
+    def _images(self, teacher: Mapping[str, float]) -> list[report.Row]:
+        """What is lost with the images of another observation of the same instruction."""
+        how = "before less after shuffling, over before; last step"
+        shown = self.row("shuffled_images_drop", _shown_drop, "of R²", note=f"R² to the demonstrated actions, {how}")
+        same = self.row("shuffled_images_drop_distilled", _drop, "of R²", note=f"R² to the teacher's actions, {how}")
+        before, after = (teacher.get(f"action_r2{part}", 0.0) for part in ("", "_shuffled_images"))
+        if not 0 < before > after:
+            note = "it is not known that shuffling lowers the teacher's own R²: its post-training measures that"
+            name = f"metaworld.student.shuffled_images_use.{self.split}"
+            used = report.Row(name, None, "of teacher's drop", self.context, bar=BARS["use"], note=note)
+            return [used, shown, same]
+        theirs = (before - after) / before
+        note = f"the teacher itself loses {theirs:.0%} of its R² to the demonstrated actions, by its own measurement"
+        fields = {"bar": BARS["use"], "note": note}
+        used = self.row("shuffled_images_use", lambda s, w: _shown_drop(s, w) / theirs, "of teacher's drop", **fields)
+        return [used, shown, same]
+
+
+def _shown_drop(scores: Scores, weights: np.ndarray) -> np.ndarray:
+    return _relative(scores.shown.r2(weights), scores.shown_shuffled.r2(weights))
+
+
+def _drop(scores: Scores, weights: np.ndarray) -> np.ndarray:
+    return _relative(scores.actions.r2(weights), scores.shuffled.r2(weights))
+
+
+def _relative(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Relative loss of the last prediction's R²: [draws]."""
+    return (before[:, -1] - after[:, -1]) / np.maximum(np.abs(before[:, -1]), 1e-12)

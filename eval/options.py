@@ -1,0 +1,80 @@
+"""The command line of `eval.benchmark`, and how much each preset measures."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Literal
+
+import tyro
+
+from eval import timing
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    tasks: int | None
+    """Test tasks at most; None is all."""
+    baseline_frames: int
+    """Training frames that the baselines are fitted on, at most."""
+    plan: timing.Plan
+    """Turns of the timing."""
+    compiled: bool
+    """Time the compiled teacher too."""
+    reads: int
+    """Random reads of the store."""
+
+
+EFFORTS = {
+    "full": Effort(None, 4096, timing.Plan(rounds=20, repeats=5, seconds=60.0), True, 1000),
+    "quick": Effort(40, 512, timing.Plan(rounds=5, repeats=5, seconds=4.0), False, 200),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Report how close, how fast and (a robot's) how successful trained students are, on test data that nothing else
+    has read."""
+
+    suite: Literal["", "arc", "metaworld"] = ""
+    """arc: vision and speed on ARC tasks; metaworld: closed loop in the simulator. Default: what the store holds."""
+    run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
+    """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
+    control: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """metaworld: NAME=RUN[,RUN...], the same student without (some of) the teacher: demonstrations,
+    demonstrations+tokens, actions; repeat it for each."""
+    store: str = ""
+    """Feature store, a folder or URL, with all three splits; default: the one that the first run was trained from."""
+    teacher: str = ""
+    """What to time, or who acts: a stand-in, a checkpoint folder or a hub id; default: the store's own. It must be
+    that teacher."""
+    tokenizer: str = ""
+    """Folder or hub id of the teacher's tokenizer, where the checkpoint has none."""
+    out: pathlib.Path = pathlib.Path("runs/report")
+    """Folder for report.json, report.html, report.md, raw/ and (arc) artifact/; an earlier report there is replaced."""
+    seed: int = 0
+    """Of everything drawn: bootstrap, task sample, reads, the student's noise."""
+    preset: Literal["full", "quick"] = "full"
+    """quick: under a minute for arc, minutes for metaworld, on a sample and with fewer repeats."""
+    quick: bool = False
+    """The same as --preset quick."""
+    full: bool = False
+    """metaworld: every condition with every student seed, and one refinement step alone; hours."""
+    resume: bool = False
+    """metaworld: go on with the episodes that --out holds; none of them is run again."""
+    episodes: int | None = None
+    """metaworld: episodes per task; default 50, quick 10."""
+    tasks: tuple[str, ...] = ()
+    """metaworld: which tasks; default all."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Time the compiled teacher as well (minutes, needs a C++ compiler); auto: in full, not in quick."""
+    draws: int = 1000
+    """Bootstrap resamples behind every interval."""
+    strict: bool = False
+    """Exit with 1 when a bar is missed."""
+
+    @property
+    def effort(self) -> Effort:
+        """The preset, with --compile applied."""
+        effort = EFFORTS["quick" if self.quick else self.preset]
+        return effort if self.compile == "auto" else dataclasses.replace(effort, compiled=self.compile == "yes")

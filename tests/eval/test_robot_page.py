@@ -1,0 +1,78 @@
+"""The robot suite's page: the teacher's worth first, success per task, warnings, videos."""
+
+import numpy as np
+import pytest
+
+from eval import report, robot_page, success
+
+TASKS = ("drawer-open", "faucet-open")
+CONTEXT = report.Context("stand-in", "sim", "standin", 1000, "cpu", "abc", "command")
+
+
+def results(teacher=0.9, control=0.5):
+    array = lambda share: np.broadcast_to(np.arange(10) < share * 10, (1, 2, 10))  # noqa: E731
+    found = {("teacher", "normal"): array(teacher), ("teacher", "blind"): array(0.1), ("student", "normal"): array(0.9)}
+    if control is not None:
+        found["demonstrations", "normal"] = array(control)
+    return success.Results(TASKS, "test", found, {}, ("demonstrations",), {"student": 1, "teacher": 4})
+
+
+def before(made, provenance="stand-in"):
+    rows = success.Book(made, CONTEXT, draws=100, seed=0).rows()
+    return robot_page.before(made, rows, provenance)
+
+
+def test_the_value_of_the_teacher_is_the_first_table():
+    value, table, said = before(results())
+    assert "distilled less demonstrations" in value
+    assert "+40.0 points" in value
+    assert '<td class="PASS">PASS</td>' in value
+    assert "Success per task" in table
+    assert "simulator" in said
+
+
+def test_a_value_that_is_not_there_says_so():
+    value = before(results(control=None))[0]
+    assert '<td class="FAIL">FAIL</td>' in value
+    assert "--control demonstrations=RUN" in value
+
+
+def test_a_bar_met_without_significance_fails():
+    assert '<td class="FAIL">FAIL</td>' in before(results(control=0.8))[0], "2 goals won of 20: p = 0.5"
+
+
+def test_success_is_by_task_and_policy_with_both_means():
+    table = before(results())[1]
+    assert "<tr><td>drawer-open *</td><td>90 %</td><td>90 %</td><td>50 %</td><td>10 %</td></tr>" in table
+    assert table.count("<td>mean of") == 2
+    assert "teacher (blind)" in table
+
+
+def test_a_poor_teacher_is_the_first_thing_said():
+    first = before(results(teacher=0.3))[0]
+    assert "means little" in first
+    assert 'class="verdict bad"' in first
+
+
+@pytest.mark.parametrize("provenance", ["real", "random"])
+def test_only_stand_ins_are_called_stand_ins(provenance):
+    assert not any("stand-in" in part for part in before(results(), provenance))
+
+
+def test_steps_are_drawn_where_they_were_measured():
+    rows = [
+        report.Row(
+            f"metaworld.student.action_mse_step_{k}.validation", 0.1 / (k + 1), "x", CONTEXT, ci_low=0, ci_high=1
+        )
+        for k in range(3)
+    ]
+    (picture,) = robot_page.steps(rows)
+    assert picture.png.startswith(b"\x89PNG")
+    assert robot_page.steps([]) == []
+
+
+def test_videos_lie_beside_the_page_and_captions_are_escaped():
+    (part,) = robot_page.after([robot_page.Clip("videos/a-1.mp4", "a <b>")])
+    assert 'src="videos/a-1.mp4"' in part
+    assert "a &lt;b&gt;" in part
+    assert robot_page.after([]) == []
