@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval import page, pictures, report, success
+from eval import page, pairing, pictures, report, success
 from eval.success import Results
 
 STAND_IN = (
@@ -40,7 +40,7 @@ def value_table(results: Results, rows: dict[str, report.Row]) -> str:
         span = "" if gain.ci_low is None else f"{gain.ci_low:+.1f} .. {gain.ci_high:+.1f}"
         value = "" if gain.value is None else f"{gain.value:+.1f} points"
         cells = (f"distilled less {name}", value, span, report.number(p.value), _verdict(gain, p))
-        note = gain.note if gain.value is None else p.note
+        note = gain.note if gain.value is None else "; ".join(filter(None, [results.uneven.get(name), p.note]))
         lines.append((*cells, note))
     head = ("", "success", "95 % interval", "p", "", "note")
     return _section("Value of the teacher", [head, *lines], results.headline_note)
@@ -56,7 +56,7 @@ def success_table(results: Results, rows: dict[str, report.Row]) -> str:
     keys = [("teacher", "normal"), ("student", "normal")]
     keys += [(name, "normal") for name in results.controls] + [("teacher", "blind")]
     known = [*keys, *(key for key in results.found if key[1] == "normal" and key not in keys)]
-    shares = success.shares(results, known)
+    shares = [[_solved(results.get(*key), i) for key in known] for i in range(len(results.tasks))]
     lines = [
         (task + " *" * (index in results.headline), *map(_share, row))
         for index, (task, row) in enumerate(zip(results.tasks, shares, strict=True))
@@ -66,6 +66,10 @@ def success_table(results: Results, rows: dict[str, report.Row]) -> str:
     lines += [("mean of all", *means), ("mean of *", *heads)]
     names = [f"{policy} (blind)" if condition == "blind" else policy for policy, condition in known]
     return _section("Success per task", [("task", *names), *lines], f"* {results.headline_note}")
+
+
+def _solved(found: pairing.Success | None, task: int) -> float | None:
+    return None if found is None else float(found[:, task].mean())
 
 
 def _share(value: float | None) -> str:

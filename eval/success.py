@@ -1,9 +1,7 @@
 """Rows of closed-loop success: who solves what, what the teacher was worth, and what disturbs the student."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping
 
 from bridge import metaworld_tasks
 from eval import pairing, report, statistics
@@ -169,7 +167,16 @@ class Book:
             rows.append(
                 self.row(f"{slug(policy)}.success_headline", found, "of episodes", of=known, note=note, **fields)
             )
-        return rows
+        return [*rows, self._count()]
+
+    def _count(self) -> report.Row:
+        """How many tasks the headline is over."""
+        name, bar, known = "teacher_blind.headline_tasks", {"bar": ENOUGH_TASKS}, self.results.get("teacher", "blind")
+        if known is None:
+            return self.row(name, None, "tasks", note=self.results.headline_note, **bar)
+        count = float(len(self.results.headline))
+        row = self.row(name, Estimate(count, count, count), "tasks", of=known, note=self.results.headline_note, **bar)
+        return dataclasses.replace(row, ci_low=None, ci_high=None)
 
     def asked_otherwise(self) -> list[report.Row]:
         """Wrong instruction, unseen phrasings, disturbed cameras: success, and its ratio to the undisturbed."""
@@ -229,14 +236,3 @@ class Book:
         note = "Wilson over all seeds' episodes" if len(success) > 1 else ""
         row = self.row(name, found, "of episodes", of=success, note=note)
         return dataclasses.replace(row, seed_low=float(singles.min()), seed_high=float(singles.max())) if note else row
-
-
-def solved(success: Success | None, task: int) -> np.ndarray | None:
-    """Share of a task's episodes solved, per student seed [s]."""
-    return None if success is None else success[:, task].mean(axis=1)
-
-
-def shares(results: Results, policies: Sequence[tuple[str, str]]) -> list[list[float | None]]:
-    """Success per task and policy for a table; None where there are no episodes."""
-    found = [[solved(results.get(*key), i) for key in policies] for i in range(len(results.tasks))]
-    return [[None if one is None else float(one.mean()) for one in row] for row in found]

@@ -1,5 +1,7 @@
 """The robot suite's page: the teacher's worth first, success per task, warnings, videos."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,11 @@ def test_a_value_that_is_not_there_says_so():
 
 def test_a_bar_met_without_significance_fails():
     assert '<td class="FAIL">FAIL</td>' in before(results(control=0.8))[0], "2 goals won of 20: p = 0.5"
+
+
+def test_an_uneven_control_is_named_in_the_first_table():
+    made = dataclasses.replace(results(), uneven={"demonstrations": "not like for like: other steps"})
+    assert "not like for like" in before(made)[0]
 
 
 def test_success_is_by_task_and_policy_with_both_means():

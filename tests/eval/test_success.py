@@ -102,6 +102,7 @@ def test_an_uneven_control_is_named_as_such():
         ("student.success_swapped", 0.05, "lower"),
         ("student.success_held_out_ratio", 0.90, "higher"),
         ("teacher.success_headline", 0.90, "higher"),
+        ("teacher_blind.headline_tasks", 8, "higher"),
     ],
 )
 def test_bars_are_the_ones_asked_for(name, bar, better):
