@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test soak lint install clean
+.PHONY: demo demo-arc test soak lint install clean
 
 install: $(STAMP)
 
@@ -15,15 +15,27 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,sim,dev]"
 	touch $(STAMP)
 
-# Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report. A second call goes on where one stopped.
+# Demonstrations -> shipped stand-in teacher -> features -> student -> success table and videos. A second call goes on
+# where one stopped.
 DEMO := runs/demo
+TASKS := button-press-topdown drawer-close drawer-open faucet-open faucet-close
 demo: $(STAMP)
-	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(DEMO)/teacher --resume
-	$(BIN)/python -m teacher_torch.extract --teacher $(DEMO)/teacher --out $(DEMO)/store
-	$(BIN)/python -m train.main --stage components --component vision --store $(DEMO)/store --out $(DEMO)/vision \
-		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
-	$(BIN)/python -m eval.benchmark --run $(DEMO)/vision --store $(DEMO)/store --teacher $(DEMO)/teacher \
-		--out $(DEMO)/report --quick
+	$(BIN)/python -m bridge.demonstrations --out $(DEMO)/data --tasks $(TASKS) --episodes 24 --validation 4
+	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(DEMO)/data --out $(DEMO)/store
+	$(BIN)/python -m train.main --stage end-to-end --store $(DEMO)/store --out $(DEMO)/student --preset standin \
+		--steps 500 --eval-every 125 $$(test ! -e $(DEMO)/student/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --suite metaworld --run $(DEMO)/student --store $(DEMO)/store \
+		--teacher standin-robot --tasks $(TASKS) --out $(DEMO)/report --quick
+
+# Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report.
+ARC := runs/demo-arc
+demo-arc: $(STAMP)
+	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(ARC)/teacher --resume
+	$(BIN)/python -m teacher_torch.extract --teacher $(ARC)/teacher --out $(ARC)/store
+	$(BIN)/python -m train.main --stage components --component vision --store $(ARC)/store --out $(ARC)/vision \
+		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(ARC)/vision/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --run $(ARC)/vision --store $(ARC)/store --teacher $(ARC)/teacher \
+		--out $(ARC)/report --quick
 
 test: $(STAMP)
 	$(BIN)/ruff check .

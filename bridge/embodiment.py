@@ -129,6 +129,18 @@ def denormalise(embodiment: Embodiment, values: np.ndarray, *, group: str = "act
     return result
 
 
+def normalise_rows(embodiment: Embodiment, values: np.ndarray, *, group: str = "state") -> np.ndarray:
+    """Physical values [..., d], keys joined in the embodiment's order, to float32 normalised ones."""
+    splits = np.cumsum(list(embodiment.dimensions(group).values()))[:-1]
+    parts = dict(zip(embodiment.dimensions(group), np.split(values, splits, axis=-1), strict=True))
+    return normalise(embodiment, parts, group=group).astype(np.float32)
+
+
+def denormalise_rows(embodiment: Embodiment, values: np.ndarray, *, group: str = "action") -> np.ndarray:
+    """Normalised values [..., d] to physical ones, keys joined in the embodiment's order."""
+    return np.concatenate(list(denormalise(embodiment, values, group=group).values()), axis=-1)
+
+
 def _check_keys(embodiment: Embodiment, group: str, values: Mapping[str, np.ndarray]) -> None:
     known = embodiment.dimensions(group)
     if set(values) != set(known):

@@ -1,89 +1,15 @@
-"""A trained student as a policy of the simulator: frames, state and instruction in, a chunk of actions out."""
+"""Students of run folders as policies of the simulator."""
 
-import dataclasses
-import functools
 import hashlib
-from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 
 from bridge import embodiment as embodiments
-from bridge import scene, simulator
-from bridge.embodiment import Embodiment
 from eval import export, runs
-from student_jax import irp
-from student_jax.student import Student
-from train import warm, words
+from train import actor, warm
+
+ALL_STEPS = actor.Effort()
 
 
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What of a query reaches a student, and the noise that its actions start from."""
-
-    video: np.ndarray  # uint8 [b, 1, v, h, w, 3]
-    state: np.ndarray  # float32 [b, 1, d], normalised
-    tokens: np.ndarray  # int32 [b, l]
-    token_mask: np.ndarray  # bool [b, l]
-    noise: np.ndarray  # float32 [b, h, a]
-
-
-@dataclasses.dataclass(frozen=True)
-class Effort:
-    """How long a student thinks."""
-
-    steps: int | None = None
-    """Refinement steps of every module at most; None is all, as in training."""
-    halting: bool = False
-    """Whether it stops by its own energy and takes the state of the least, as `Student` does."""
-
-
-class StudentActor:
-    """A student with its tokenizer and embodiment. A row's answer depends on that row alone, x_0 included: it is drawn
-    from the episode's seed and the number of the decision."""
-
-    def __init__(
-        self,
-        student: Student,
-        lexicon: words.Words,
-        body: Embodiment,
-        *,
-        rows: int,
-        effort: Effort = Effort(),
-    ):
-        """rows: of the one compiled program."""
-        self.student, self.words, self.body, self.rows, self.effort = student, lexicon, body, rows, effort
-        self._cameras = _cameras(body)
-        self._graph, state = nnx.split(student.folded())
-        self._state = nnx.to_pure_dict(state)
-
-    def see(self, query: simulator.Query) -> Seen:
-        """The student's inputs."""
-        tokens, mask = self.words.encode(query.instruction, self.student.config.language.length)
-        actions = self.student.config.actions
-        return Seen(
-            query.frames[:, None, self._cameras],
-            normalised(self.body, query.state),
-            tokens,
-            mask,
-            draw(query.seed, query.decision, (actions.horizon, actions.width)),
-        )
-
-    def chunks(self, seen: Seen) -> np.ndarray:
-        """Normalised actions float32 [b, h, a]."""
-        given = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in vars(seen).items()}
-        return np.asarray(_program(self._graph, self.effort)(self._state, given))[: len(seen.video)]
-
-    def __call__(self, query: simulator.Query) -> np.ndarray:
-        """As a simulator policy: actions [b, h, 4] in physical units."""
-        if len(query.seed) > self.rows:
-            raise ValueError(f"this actor was made for {self.rows} rows, asked for {len(query.seed)}")
-        return physical(self.body, self.chunks(self.see(query)))
-
-
-def load(run: runs.Run, *, rows: int, effort: Effort = Effort()) -> StudentActor:
+def load(run: runs.Run, *, rows: int, effort: actor.Effort = ALL_STEPS) -> actor.StudentActor:
     """The student of a run folder with the tokenizer and embodiment that lie beside it."""
     lexicon = warm.words_of(str(run.folder))
     if "control" not in run.student.modules or lexicon is None or not (run.folder / warm.EMBODIMENT).is_file():
@@ -92,71 +18,12 @@ def load(run: runs.Run, *, rows: int, effort: Effort = Effort()) -> StudentActor
             "python -m train.main --stage end-to-end --store STORE-OF-A-ROBOT"
         )
     body = embodiments.load(run.folder / warm.EMBODIMENT)
-    return StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
+    return actor.StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
 
 
-def digest(actor: StudentActor) -> str:
+def digest(policy: actor.StudentActor) -> str:
     """sha256 of all that decides what the actor does."""
-    weights = export.digest(export.split(actor.student)[0])
-    body = repr((actor.body.tag, actor.body.statistics, actor.body.transform))
-    text = f"{weights} {actor.words.json} {body} {actor.effort}"
+    weights = export.digest(export.split(policy.student)[0])
+    body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
+    text = f"{weights} {policy.words.json} {body} {policy.effort}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def draw(seed: np.ndarray, decision: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """x_0 float32 [b, h, a], row by row."""
-    rows = zip(np.asarray(seed).tolist(), np.asarray(decision).tolist(), strict=True)
-    return np.stack([np.random.default_rng([one, asked, 3]).normal(size=shape) for one, asked in rows]).astype("f4")
-
-
-def normalised(body: Embodiment, state: np.ndarray) -> np.ndarray:
-    """A physical state [b, d], keys in the embodiment's order, to float32 [b, 1, d] normalised."""
-    widths = body.dimensions("state")
-    parts = np.split(state, np.cumsum(list(widths.values()))[:-1], axis=-1)
-    return embodiments.normalise(body, dict(zip(widths, parts, strict=True))).astype(np.float32)[:, None]
-
-
-def physical(body: Embodiment, actions: np.ndarray) -> np.ndarray:
-    """Normalised actions [b, h, a] in physical units, keys joined in the embodiment's order."""
-    return np.concatenate(list(embodiments.denormalise(body, actions).values()), axis=-1)
-
-
-def refined(student: Student, given: irp.Inputs, effort: Effort) -> dict[str, irp.State]:
-    """The state that each module comes to."""
-    found = {}
-    for name, module in student.modules.items():
-        found[name] = _state(module, given, effort, student.config.halt)
-        if isinstance(module, irp.Source):
-            given = dataclasses.replace(given, context=given.context | {name: module.context(found[name])})
-    return found
-
-
-def _state(module: irp.Irp, given: irp.Inputs, effort: Effort, halt: irp.Halt) -> irp.State:
-    most, key = module.description.max_steps, jax.random.key(0)  # no module draws from it: x_0 is given
-    steps = most if effort.steps is None else min(effort.steps, most)
-    if not effort.halting:
-        return irp.unroll(module, given, key, steps)[-1]
-    budget = jnp.full(given.video.shape[0], steps, jnp.int32)
-    return irp.refine(module, given, key, budget, halt)[0]
-
-
-@functools.cache
-def _program(graph: nnx.GraphDef, effort: Effort) -> Callable:
-    def act(state: dict, seen: dict[str, jax.Array]) -> jax.Array:
-        student = nnx.merge(graph, state)
-        given = irp.Inputs(**seen, frame_mask=jnp.ones(seen["video"].shape[:3], bool))
-        last = refined(student, given, effort)["control"]
-        return student.control.output(last)["actions"]
-
-    return jax.jit(act)
-
-
-def _cameras(body: Embodiment) -> list[int]:
-    """Where the embodiment's views are among the simulator's."""
-    known = list(scene.CAMERAS)
-    if unknown := [key for key in body.transform.video_keys if key not in known]:
-        raise runs.RunError(f"embodiment {body.tag} sees {unknown}; the simulator has {', '.join(known)}")
-    for group, widths in (("state", scene.STATE), ("action", scene.ACTION)):
-        if (has := body.dimensions(group)) != widths:
-            raise runs.RunError(f"embodiment {body.tag} has {group} {has}; the simulator's robot has {widths}")
-    return [known.index(key) for key in body.transform.video_keys]

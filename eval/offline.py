@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 
 from eval import statistics
-from eval.control import StudentActor
 from eval.observations import BATCH, Batch, Observations
 from student_jax import irp
 from student_jax.student import Student
+from train.actor import StudentActor
 
 
 class Moments:

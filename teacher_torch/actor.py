@@ -43,23 +43,11 @@ class Actor:
 
     def __call__(self, query: simulator.Query) -> np.ndarray:
         """As a simulator policy: actions [b, h, 4] in physical units."""
-        state = normalised_state(self.body, query.state)
+        state = embodiments.normalise_rows(self.body, query.state)[:, None]
         noise = taps.draw_noise(self.model, noise_seeds(query))[:, 0]
-        return physical(self.body, self.chunks(query.frames, state, query.instruction, noise))
+        return embodiments.denormalise_rows(self.body, self.chunks(query.frames, state, query.instruction, noise))
 
 
 def noise_seeds(query: simulator.Query) -> list[int]:
     """One seed per row: of the episode and of how often it has asked."""
     return (query.seed * DECISIONS + query.decision).tolist()
-
-
-def normalised_state(body: embodiments.Embodiment, state: np.ndarray) -> np.ndarray:
-    """A physical state [b, d], keys in the embodiment's order, to float32 [b, 1, d] normalised."""
-    splits = np.cumsum(list(body.dimensions("state").values()))[:-1]
-    parts = dict(zip(body.dimensions("state"), np.split(state, splits, axis=-1), strict=True))
-    return embodiments.normalise(body, parts).astype(np.float32)[:, None]
-
-
-def physical(body: embodiments.Embodiment, actions: np.ndarray) -> np.ndarray:
-    """Normalised actions [b, h, a] in physical units, keys joined in the embodiment's order."""
-    return np.concatenate(list(embodiments.denormalise(body, actions).values()), axis=-1)

@@ -28,15 +28,31 @@ class Seen:
     noise: np.ndarray  # float32 [b, h, a]
 
 
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long a student thinks."""
+
+    steps: int | None = None
+    """Refinement steps of every module at most; None is all, as in training."""
+    halting: bool = False
+    """Whether it stops by its own energy and takes the state of the least, as `Student` does."""
+
+
 class StudentActor:
     """A student with its tokenizer and embodiment. A row's answer depends on that row alone, x_0 included: it is drawn
     from the episode's seed and the number of the decision."""
 
     def __init__(
-        self, student: Student, lexicon: words.Words, body: Embodiment, *, rows: int, steps: int | None = None
+        self,
+        student: Student,
+        lexicon: words.Words,
+        body: Embodiment,
+        *,
+        rows: int,
+        effort: Effort = Effort(),
     ):
-        """rows: of the one compiled program; steps: refinement steps of every module at most, None for all."""
-        self.student, self.words, self.body, self.rows, self.steps = student, lexicon, body, rows, steps
+        """rows: of the one compiled program."""
+        self.student, self.words, self.body, self.rows, self.effort = student, lexicon, body, rows, effort
         self._cameras = _cameras(body)
         self._graph, state = nnx.split(student.folded())
         self._state = nnx.to_pure_dict(state)
@@ -47,7 +63,7 @@ class StudentActor:
         actions = self.student.config.actions
         return Seen(
             query.frames[:, None, self._cameras],
-            normalised(self.body, query.state),
+            embodiments.normalise_rows(self.body, query.state)[:, None],
             tokens,
             mask,
             draw(query.seed, query.decision, (actions.horizon, actions.width)),
@@ -56,13 +72,13 @@ class StudentActor:
     def chunks(self, seen: Seen) -> np.ndarray:
         """Normalised actions float32 [b, h, a]."""
         given = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in vars(seen).items()}
-        return np.asarray(_program(self._graph, self.steps)(self._state, given))[: len(seen.video)]
+        return np.asarray(_program(self._graph, self.effort)(self._state, given))[: len(seen.video)]
 
     def __call__(self, query: simulator.Query) -> np.ndarray:
         """As a simulator policy: actions [b, h, 4] in physical units."""
         if len(query.seed) > self.rows:
             raise ValueError(f"this actor was made for {self.rows} rows, asked for {len(query.seed)}")
-        return physical(self.body, self.chunks(self.see(query)))
+        return embodiments.denormalise_rows(self.body, self.chunks(self.see(query)))
 
 
 def draw(seed: np.ndarray, decision: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -71,36 +87,31 @@ def draw(seed: np.ndarray, decision: np.ndarray, shape: tuple[int, int]) -> np.n
     return np.stack([np.random.default_rng([one, asked, 3]).normal(size=shape) for one, asked in rows]).astype("f4")
 
 
-def normalised(body: Embodiment, state: np.ndarray) -> np.ndarray:
-    """A physical state [b, d], keys in the embodiment's order, to float32 [b, 1, d] normalised."""
-    widths = body.dimensions("state")
-    parts = np.split(state, np.cumsum(list(widths.values()))[:-1], axis=-1)
-    return embodiments.normalise(body, dict(zip(widths, parts, strict=True))).astype(np.float32)[:, None]
-
-
-def physical(body: Embodiment, actions: np.ndarray) -> np.ndarray:
-    """Normalised actions [b, h, a] in physical units, keys joined in the embodiment's order."""
-    return np.concatenate(list(embodiments.denormalise(body, actions).values()), axis=-1)
-
-
-def refined(student: Student, given: irp.Inputs, steps: int | None) -> dict[str, irp.State]:
-    """Each module's state after refinement within `steps` (all if None) and the student's own halting."""
-    found, key = {}, jax.random.key(0)  # no module draws from it: x_0 is given
+def refined(student: Student, given: irp.Inputs, effort: Effort) -> dict[str, irp.State]:
+    """The state that each module comes to."""
+    found = {}
     for name, module in student.modules.items():
-        most = module.description.max_steps
-        budget = jnp.full(given.video.shape[0], most if steps is None else min(steps, most), jnp.int32)
-        found[name], _ = irp.refine(module, given, key, budget, student.config.halt)
+        found[name] = _state(module, given, effort, student.config.halt)
         if isinstance(module, irp.Source):
             given = dataclasses.replace(given, context=given.context | {name: module.context(found[name])})
     return found
 
 
+def _state(module: irp.Irp, given: irp.Inputs, effort: Effort, halt: irp.Halt) -> irp.State:
+    most, key = module.description.max_steps, jax.random.key(0)  # no module draws from it: x_0 is given
+    steps = most if effort.steps is None else min(effort.steps, most)
+    if not effort.halting:
+        return irp.unroll(module, given, key, steps)[-1]
+    budget = jnp.full(given.video.shape[0], steps, jnp.int32)
+    return irp.refine(module, given, key, budget, halt)[0]
+
+
 @functools.cache
-def _program(graph: nnx.GraphDef, steps: int | None) -> Callable:
+def _program(graph: nnx.GraphDef, effort: Effort) -> Callable:
     def act(state: dict, seen: dict[str, jax.Array]) -> jax.Array:
         student = nnx.merge(graph, state)
         given = irp.Inputs(**seen, frame_mask=jnp.ones(seen["video"].shape[:3], bool))
-        last = refined(student, given, steps)["control"]
+        last = refined(student, given, effort)["control"]
         return student.control.output(last)["actions"]
 
     return jax.jit(act)

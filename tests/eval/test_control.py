@@ -11,6 +11,8 @@ import pytest
 from bridge import embodiment, metaworld_tasks, simulator
 from eval import control, runs
 from student_jax import irp
+from train import actor as actors
+from train import config
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -69,9 +71,9 @@ def test_views_come_in_the_order_of_the_embodiment(actor):
 def test_state_is_normalised_by_the_runs_own_statistics(actor):
     low, high = (actor.body.statistics["state"]["hand"][name] for name in ("min", "max"))
     state = np.concatenate([low, [0.0]])[None].astype("f4")
-    np.testing.assert_allclose(control.normalised(actor.body, state)[0, 0, :3], -1, atol=1e-6)
+    np.testing.assert_allclose(embodiment.normalise_rows(actor.body, state)[0, :3], -1, atol=1e-6)
     state[0, :3] = high
-    np.testing.assert_allclose(control.normalised(actor.body, state)[0, 0, :3], 1, atol=1e-6)
+    np.testing.assert_allclose(embodiment.normalise_rows(actor.body, state)[0, :3], 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["frames", "state", "instruction"])
@@ -87,7 +89,7 @@ def test_all_three_of_its_senses_matter(actor, name):
 
 
 def test_halting_by_itself_it_does_what_the_student_does(run, actor):
-    halting, seen = control.load(run, rows=4, effort=control.Effort(halting=True)), actor.see(query())
+    halting, seen = control.load(run, rows=4, effort=actors.Effort(halting=True)), actor.see(query())
     mask = jnp.ones(seen.video.shape[:3], bool)
     inputs = irp.Inputs(**{name: jnp.asarray(value) for name, value in vars(seen).items()}, frame_mask=mask)
     plenty, trust = jnp.full(4, 1e9), jnp.ones((4, 3))
@@ -96,7 +98,7 @@ def test_halting_by_itself_it_does_what_the_student_does(run, actor):
 
 
 def test_steps_limit_the_refinement(run, actor):
-    hasty = control.load(run, rows=4, effort=control.Effort(steps=0))
+    hasty = control.load(run, rows=4, effort=actors.Effort(steps=0))
     seen = actor.see(query())
     assert np.abs(hasty.chunks(seen) - actor.chunks(seen)).max() > 1e-4
     assert control.digest(hasty) != control.digest(actor)
@@ -116,5 +118,5 @@ def test_a_run_that_cannot_act_says_what_to_train(run, tmp_path):
 
 def test_a_robot_that_is_not_the_simulators_is_refused(actor):
     alien = dataclasses.replace(actor.body.transform, video_keys=("wrist",))
-    with pytest.raises(runs.RunError, match="wrist"):
-        control.StudentActor(actor.student, actor.words, dataclasses.replace(actor.body, transform=alien), rows=4)
+    with pytest.raises(config.ConfigError, match="wrist"):
+        actors.StudentActor(actor.student, actor.words, dataclasses.replace(actor.body, transform=alien), rows=4)

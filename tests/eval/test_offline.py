@@ -8,6 +8,7 @@ import pytest
 from bridge import store
 from eval import control, observations, offline, offline_rows, report, runs
 from eval.frames import SplitError
+from train import actor as actors
 
 CONTEXT = report.Context("stand-in", "sim", "tiny", 1000, "cpu", "abc", "command")
 RNG = np.random.default_rng(0)
@@ -103,7 +104,7 @@ def test_the_offline_student_is_the_one_that_acts(seen, actor):
     (batch,) = seen.batches(actor.words, 64)
     said = offline._Runner(actor)(batch)["actions"]
     first = {name: value[:4] for name, value in batch.inputs.items()}
-    acted = actor.chunks(control.Seen(**{**first, "noise": first["noise"][:, 1]}))
+    acted = actor.chunks(actors.Seen(**{**first, "noise": first["noise"][:, 1]}))
     np.testing.assert_allclose(said[-1, :4, 1], acted, atol=1e-5)
 
 

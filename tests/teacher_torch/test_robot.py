@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import episodes, simulator
+from bridge import embodiment, episodes, simulator
 from bridge.observation import Observation
 from teacher_torch import (
     actor,
@@ -106,12 +106,14 @@ def test_samples_hold_what_the_dataset_says(samples, dataset, body):
     assert batch.actions.shape == (2, body.transform.horizon, 4)
     assert batch.instruction == (dataset.episodes[0].instruction, dataset.episodes[4].instruction)
     rows = dataset.rows(0)
-    np.testing.assert_allclose(actor.physical(body, batch.actions[:1])[0, :8, :3], rows["action.delta"], atol=1e-5)
+    np.testing.assert_allclose(
+        embodiment.denormalise_rows(body, batch.actions[:1])[0, :8, :3], rows["action.delta"], atol=1e-5
+    )
 
 
 def test_beyond_the_end_displacements_are_zero_and_the_gripper_stays(samples, dataset, body):
     last = samples.read(np.array([np.flatnonzero(samples.episode == 0)[-1]]))
-    chunk = actor.physical(body, last.actions)[0]
+    chunk = embodiment.denormalise_rows(body, last.actions)[0]
     np.testing.assert_allclose(chunk[-1, :3], 0, atol=1e-5)
     np.testing.assert_allclose(chunk[-1, 3], dataset.rows(0)["action.gripper"][-1, 0], atol=1e-5)
 
