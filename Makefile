@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-arc test soak lint install clean
+.PHONY: demo demo-robot test soak lint install clean
 
 install: $(STAMP)
 
@@ -15,27 +15,27 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,sim,dev]"
 	touch $(STAMP)
 
-# Demonstrations -> shipped stand-in teacher -> features -> student -> success table and videos. A second call goes on
-# where one stopped.
-DEMO := runs/demo
-TASKS := button-press-topdown drawer-close drawer-open faucet-open faucet-close
-demo: $(STAMP)
-	$(BIN)/python -m bridge.demonstrations --out $(DEMO)/data --tasks $(TASKS) --episodes 24 --validation 4
-	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(DEMO)/data --out $(DEMO)/store
-	$(BIN)/python -m train.main --stage end-to-end --store $(DEMO)/store --out $(DEMO)/student --preset standin \
-		--steps 500 --eval-every 125 $$(test ! -e $(DEMO)/student/config.json || echo --resume)
-	$(BIN)/python -m eval.benchmark --suite metaworld --run $(DEMO)/student --store $(DEMO)/store \
-		--teacher standin-robot --tasks $(TASKS) --out $(DEMO)/report --quick
-
 # Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report.
-ARC := runs/demo-arc
-demo-arc: $(STAMP)
-	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(ARC)/teacher --resume
-	$(BIN)/python -m teacher_torch.extract --teacher $(ARC)/teacher --out $(ARC)/store
-	$(BIN)/python -m train.main --stage components --component vision --store $(ARC)/store --out $(ARC)/vision \
-		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(ARC)/vision/config.json || echo --resume)
-	$(BIN)/python -m eval.benchmark --run $(ARC)/vision --store $(ARC)/store --teacher $(ARC)/teacher \
-		--out $(ARC)/report --quick
+DEMO := runs/demo
+demo: $(STAMP)
+	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(DEMO)/teacher --resume
+	$(BIN)/python -m teacher_torch.extract --teacher $(DEMO)/teacher --out $(DEMO)/store
+	$(BIN)/python -m train.main --stage components --component vision --store $(DEMO)/store --out $(DEMO)/vision \
+		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --run $(DEMO)/vision --store $(DEMO)/store --teacher $(DEMO)/teacher \
+		--out $(DEMO)/report --quick
+
+# Demonstrations -> features of the robot stand-in (train it first: python -m teacher_torch.posttrain --task robot) ->
+# student -> success table and videos. A second call goes on where one stopped.
+ROBOT := runs/demo-robot
+TASKS := button-press-topdown drawer-close drawer-open faucet-open faucet-close
+demo-robot: $(STAMP)
+	$(BIN)/python -m bridge.demonstrations --out $(ROBOT)/data --tasks $(TASKS) --episodes 24 --validation 4
+	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(ROBOT)/data --out $(ROBOT)/store
+	$(BIN)/python -m train.main --stage end-to-end --store $(ROBOT)/store --out $(ROBOT)/student --preset standin \
+		--steps 500 --eval-every 125 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --suite metaworld --run $(ROBOT)/student --store $(ROBOT)/store \
+		--teacher standin-robot --tasks $(TASKS) --out $(ROBOT)/report --quick --resume
 
 test: $(STAMP)
 	$(BIN)/ruff check .
