@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import shlex
 from typing import Any
@@ -54,7 +55,7 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
     kind = provenance.STAND_IN if options.own else teacher.provenance
     if done := begin(folder, provenance.account_file(folder, kind), settings, resume=options.resume):
         return folder, done
-    body = make_body(options, dataset)
+    body = make_body(options, dataset, teacher)
     model, words = make_model(options, teacher, dataset, body)
     samples, held_out = (
         robot_samples.Samples(dataset, body, split, stride=options.stride, cache_gib=options.cache_gib)
@@ -77,7 +78,10 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
         "measured": measure(options, Actor(model.eval(), body, words), held_out, dataset),
         "measured_on": f"validation: {len(held_out.episodes)} recorded episodes, {options.episodes} rollouts a task",
     }
-    return folder, conclude(folder, content | (STAND_IN if options.own else {}))
+    about = (
+        STAND_IN if options.own else {"licence": teacher.licence, "from": {"id": teacher.id, "digest": teacher.digest}}
+    )
+    return folder, conclude(folder, content | about)
 
 
 def open_dataset(folder: pathlib.Path) -> episodes.Dataset:
@@ -103,11 +107,14 @@ def digest(dataset: episodes.Dataset) -> str:
     return found.hexdigest()
 
 
-def make_body(options: Options, dataset: episodes.Dataset) -> Embodiment:
-    """The embodiment, as the teacher will see it: a stand-in sees whole views at its own tile size."""
+def make_body(options: Options, dataset: episodes.Dataset, teacher: standin.Teacher | None) -> Embodiment:
+    """The embodiment, as the teacher will see it: the named file's; else the checkpoint's own of the same tag, whose
+    statistics it was trained with; else the dataset's. A stand-in sees whole views at its own tile size."""
     body = embodiments.load(options.metadata) if options.metadata else dataset.embodiment
-    if not options.own:
-        return body
+    if teacher is not None:
+        own = teacher.folder / METADATA
+        known = not options.metadata and own.is_file() and body.tag in json.loads(own.read_text())
+        return embodiments.load(own, body.tag) if known else body
     changes = {"crop": None, "resize": 128, "max_tiles": 1, "projector_id": 0, "instruction_style": "plain"}
     return dataclasses.replace(body, transform=dataclasses.replace(body.transform, **changes))
 

@@ -74,7 +74,7 @@ def dataset(folder):
 
 @pytest.fixture(scope="module")
 def body(dataset):
-    return robot_posttrain.make_body(Options(), dataset)
+    return robot_posttrain.make_body(Options(), dataset, None)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +263,19 @@ def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path, monkeypatch):
     run(folder, tmp_path / "killed", "--resume")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
+
+
+def test_a_stand_in_can_be_trained_on_with_its_own_embodiment(folder, tmp_path):
+    run(folder, tmp_path / "a")
+    extra = ("--teacher", str(tmp_path / "a"), "--tune.llm", "--tune.visual")
+    run(folder, tmp_path / "b", *extra)
+    account = json.loads((tmp_path / "b/provenance.json").read_text())
+    assert account["provenance"] == "stand-in"
+    assert account["from"]["digest"] == standin.resolve(tmp_path / "a").digest
+    assert account["licence"] == "Apache-2.0"
+    metadata = [(tmp_path / name / robot_posttrain.METADATA).read_text() for name in "ab"]
+    assert metadata[0] == metadata[1]
+    assert standin.resolve(tmp_path / "b").digest != account["from"]["digest"]
 
 
 def test_without_labels_the_stand_in_cannot_learn_to_see(tmp_path, capsys):
