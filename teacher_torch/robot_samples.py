@@ -79,9 +79,10 @@ class Samples:
         rows = self.dataset.rows(index)
         at = np.arange(0, self.dataset.episode(index).length, stride)
         parts = {"state": normalised(self.body, rows, "state")[at][:, None], "actions": self._chunks(rows, at)}
-        views = len(self.body.transform.video_keys)
-        if PIXELS in rows:
-            parts["pixels"] = rows[PIXELS][at].reshape(len(at), views, -1, 2)
+        if PIXELS in rows:  # in the order of the dataset's cameras; the body may see them in another
+            cameras = list(self.dataset.modality.video)
+            order = [cameras.index(key) for key in self.body.transform.video_keys]
+            parts["pixels"] = rows[PIXELS][at].reshape(len(at), len(cameras), -1, 2)[:, order]
         if OBJECTS in rows:
             parts["objects"] = rows[OBJECTS][at].reshape(len(at), -1, 3)
         return parts

@@ -49,7 +49,8 @@ def write(folder, *, count=6, labels=True):
         frames[:, max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = 250
         state = rng.normal(size=(n, 4)).astype(np.float32)
         action = rng.uniform(-1, 1, (n, 4)).astype(np.float32)
-        truth = {"objects": np.tile(rng.normal(size=6), (n, 1)), "pixels": np.tile(np.tile(place, 4), (n, 1))}
+        seen = np.concatenate([np.tile(place, 2), np.tile(place[::-1], 2)])  # another place in the other camera
+        truth = {"objects": np.tile(rng.normal(size=6), (n, 1)), "pixels": np.tile(seen, (n, 1))}
         writer.add(
             frames={"top": frames, "side": frames},
             state={"hand": state[:, :3], "gripper": state[:, 3:]},
@@ -116,6 +117,14 @@ def test_beyond_the_end_displacements_are_zero_and_the_gripper_stays(samples, da
     chunk = embodiment.denormalise_rows(body, last.actions)[0]
     np.testing.assert_allclose(chunk[-1, :3], 0, atol=1e-5)
     np.testing.assert_allclose(chunk[-1, 3], dataset.rows(0)["action.gripper"][-1, 0], atol=1e-5)
+
+
+def test_labels_follow_the_order_in_which_the_body_sees_its_cameras(samples, dataset, body):
+    turned = dataclasses.replace(body.transform, video_keys=body.transform.video_keys[::-1])
+    other = robot_samples.Samples(dataset, dataclasses.replace(body, transform=turned), "train", stride=3)
+    places = dataset.rows(0)["label.pixels"][0].reshape(2, 2, 2)
+    np.testing.assert_array_equal(other.read(np.array([0])).pixels[0], places[::-1])
+    np.testing.assert_array_equal(samples.read(np.array([0])).pixels[0], places)
 
 
 def test_frames_that_do_not_fit_into_memory_are_decoded_again(samples, dataset, body):
