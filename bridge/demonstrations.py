@@ -26,11 +26,13 @@ SPEC = episodes.Spec(
 )
 
 
-def jobs(tasks: list[str], *, train: int, validation: int, **how: float) -> list[tuple[str, demonstration.Job]]:
+def jobs(
+    tasks: list[str], *, train: int, validation: int, test: int, noise: float, pushes: float
+) -> list[tuple[str, demonstration.Job]]:
     """(split, job) of every demonstration, seed by seed."""
     return [
-        (split, demonstration.Job(task, seed, **how))
-        for split, count in (("train", train), ("validation", validation))
+        (split, demonstration.Job(task, seed, noise=noise, pushes=pushes))
+        for split, count in (("train", train), ("validation", validation), ("test", test))
         for seed in metaworld_tasks.split_seeds(split, count)
         for task in tasks
     ]
@@ -76,7 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tasks = [name for name in options.tasks if metaworld_tasks.find(name)]
         work = jobs(
-            tasks, train=options.episodes, validation=options.validation, noise=options.noise, pushes=options.pushes
+            tasks,
+            train=options.episodes,
+            validation=options.validation,
+            test=options.test,
+            noise=options.noise,
+            pushes=options.pushes,
         )
         record(options.out, work, processes=options.processes, resume=not options.no_resume)
     except (DatasetError, scene.SimulatorError, ValueError) as error:
@@ -95,8 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     add_option = parser.add_argument
     add_option("--out", type=pathlib.Path, default=HOME, help="folder of the dataset")
     add_option("--tasks", nargs="+", default=list(metaworld_tasks.TASKS), metavar="TASK", help="which tasks")
-    add_option("--episodes", type=int, default=70, help="training episodes of each task")
+    add_option("--episodes", type=int, default=80, help="training episodes of each task")
     add_option("--validation", type=int, default=8, help="validation episodes of each task")
+    add_option("--test", type=int, default=8, help="test episodes of each task, which no training reads")
     add_option("--noise", type=float, default=0.2, help="standard deviation of the noise on executed displacements")
     add_option("--pushes", type=float, default=0.05, help="chance per action of a random push")
     add_option("--processes", type=int, default=lanes.PROCESSES, help="simulators at work")

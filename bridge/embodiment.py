@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge import normalisation, statistics
+from bridge import scaling, statistics
 from bridge import transform as transforms
 from bridge.transform import EmbodimentError, Transform
 
@@ -38,14 +38,24 @@ class Embodiment:
                     )
                 if len({values[name].shape for name in STATISTICS}) != 1:
                     raise EmbodimentError(f"{self.tag}: the statistics of {group}.{key} differ in length")
+                self.scaling(group, key)
+        keys = [f"{group}.{key}" for group in GROUPS for key in self.statistics.get(group, {})]
+        if unknown := sorted(set(self.transform.rotations) - set(keys)):
+            raise EmbodimentError(f"{self.tag}: rotations name {', '.join(unknown)}, the keys are {', '.join(keys)}")
 
     def dimensions(self, group: str) -> dict[str, int]:
-        """Width of every key of "state" or "action", in order."""
+        """Physical values of every key of "state" or "action", in order."""
         return {key: len(values["mean"]) for key, values in self.statistics.get(group, {}).items()}
 
     def widths(self, group: str) -> dict[str, int]:
-        """Normalised values of every key of "state" or "action", in order: twice its dimensions for sin_cos."""
-        return {k: normalisation.width(d, self.mode(group, k)) for k, d in self.dimensions(group).items()}
+        """Normalised values of every key of "state" or "action", in order: other than its dimensions for sin_cos and
+        for rotations that are converted."""
+        return {key: self.scaling(group, key).width for key in self.statistics.get(group, {})}
+
+    def scaling(self, group: str, key: str) -> scaling.Scaling:
+        """How one key is normalised."""
+        modality = self.modalities.get(group, {}).get(key, {})
+        return scaling.make(f"{group}.{key}", self.statistics[group][key], modality, self.transform)
 
     def mode(self, group: str, key: str) -> str:
         """Normalisation mode of one key; a key that the transform does not name is passed as it is."""
@@ -102,7 +112,7 @@ def normalise(embodiment: Embodiment, values: Mapping[str, np.ndarray], *, group
     """Normalised values of every key, joined along the last axis in the embodiment's order: [..., d].
 
     values: {key: [..., d_key]} in physical units, in any float type; the arithmetic is done in that type.
-    Formulas and degenerate dimensions (max = min, std = 0) as in GR00T N1.5.
+    Formulas, degenerate dimensions (max = min, std = 0) and conversion of rotations as in GR00T N1.5.
     """
     _check_keys(embodiment, group, values)
     parts = []
@@ -112,7 +122,7 @@ def normalise(embodiment: Embodiment, values: Mapping[str, np.ndarray], *, group
             raise EmbodimentError(
                 f"{embodiment.tag}: {group}.{key} must end in {width} values, got {list(value.shape)}"
             )
-        parts.append(normalisation.forward(value, embodiment.statistics[group][key], embodiment.mode(group, key)))
+        parts.append(embodiment.scaling(group, key).forward(value))
     return np.concatenate(parts, axis=-1)
 
 
@@ -123,8 +133,7 @@ def denormalise(embodiment: Embodiment, values: np.ndarray, *, group: str = "act
         raise EmbodimentError(f"{embodiment.tag}: {group} needs {total} values, got {list(values.shape)}")
     result, start = {}, 0
     for key, width in embodiment.widths(group).items():
-        part = values[..., start : start + width]
-        result[key] = normalisation.inverse(part, embodiment.statistics[group][key], embodiment.mode(group, key))
+        result[key] = embodiment.scaling(group, key).inverse(values[..., start : start + width])
         start += width
     return result
 
@@ -155,12 +164,11 @@ def save(path: pathlib.Path | str, embodiment: Embodiment) -> None:
         group: {key: {name: [float(v) for v in values[name]] for name in STATISTICS} for key, values in keys.items()}
         for group, keys in embodiment.statistics.items()
     }
-    transform = dataclasses.asdict(embodiment.transform)
     entries[embodiment.tag] = {
         "statistics": statistics,
         "modalities": embodiment.modalities,
         "embodiment_tag": embodiment.tag,
-        "transform": transform,
+        "transform": embodiment.transform.fields(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(entries, indent=1))
@@ -222,11 +230,7 @@ def _choose(path: pathlib.Path, entries: Mapping[str, object], tag: str | None) 
 def _transform(path: pathlib.Path, tag: str, entry: Mapping[str, dict]) -> Transform:
     """The entry's own transform, or what official fine-tunes use where the file has none."""
     if "transform" in entry:
-        fields = dict(entry["transform"])
-        names = {field.name for field in dataclasses.fields(Transform)}
-        if set(fields) != names:
-            raise EmbodimentError(f"{path}: {tag}'s transform must have exactly {sorted(names)}, got {sorted(fields)}")
-        return Transform(**{**fields, "video_keys": tuple(fields["video_keys"])})
+        return transforms.parse(dict(entry["transform"]), f"{path}: {tag}")
     keys = [f"{group}.{key}" for group in GROUPS for key in entry["statistics"].get(group, {})]
     return transforms.official(tag, tuple(entry["modalities"].get("video", {})), keys)
 

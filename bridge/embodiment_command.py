@@ -10,7 +10,7 @@ import rich.console
 import rich.table
 
 from bridge import embodiment as embodiments
-from bridge import episodes, normalisation
+from bridge import episodes, normalisation, rotation
 from bridge.embodiment import Embodiment, EmbodimentError
 from bridge.lerobot_files import DatasetError
 from bridge.transform import STYLES
@@ -55,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=MODE",
         help=f"such as action.gripper=binary; modes: {modes} (default: min_max for every key)",
     )
+    add(
+        "--rotations",
+        nargs="+",
+        default=[],
+        metavar="KEY=TYPE",
+        help="such as state.eef_quat=rotation_6d: convert from the key's rotation_type in meta/modality.json; types: "
+        f"{rotation.names()}, or none. Absolute ones are normalised by fixed bounds, relative ones are not (default: "
+        "what the tag's official configuration converts)",
+    )
     add("--projector-id", type=int, help="row of the head's per-embodiment tables, 0..31 (default: the tag's, else 31)")
     add("--style", choices=STYLES, default="bracketed", help="how the instruction is rendered (default bracketed)")
     add("--out", type=pathlib.Path, help="file to write, other tags are kept (default DATASET/meta/metadata.json)")
@@ -72,13 +81,7 @@ def _or_none(kind: type):
 def _build(options: argparse.Namespace) -> Embodiment:
     dataset = episodes.open(options.dataset)
     body = dataset.measure(options.tag)
-    known = body.transform.normalisation
-    modes = dict(known)
-    for setting in options.normalisation:
-        key, _, mode = setting.partition("=")
-        if key not in known:
-            raise EmbodimentError(f"--normalisation {setting}: the keys are {', '.join(known)}, given as KEY=MODE")
-        modes[key] = mode
+    modes, rotations = _modes_and_rotations(options, body)
     keys = tuple(options.video_keys or body.transform.video_keys)
     if unknown := sorted(set(keys) - set(dataset.modality.video)):
         raise EmbodimentError(f"--video-keys {' '.join(unknown)}: the cameras are {', '.join(dataset.modality.video)}")
@@ -90,6 +93,7 @@ def _build(options: argparse.Namespace) -> Embodiment:
         resize=options.resize,
         max_tiles=options.max_tiles,
         normalisation=modes,
+        rotations=rotations,
         projector_id=projector,
         horizon=options.horizon,
         instruction_style=options.style,
@@ -97,11 +101,36 @@ def _build(options: argparse.Namespace) -> Embodiment:
     return dataclasses.replace(body, transform=transform)
 
 
+def _modes_and_rotations(options: argparse.Namespace, body: Embodiment) -> tuple[dict[str, str], dict[str, str]]:
+    known = list(body.transform.normalisation)
+    modes = _settings("--normalisation", options.normalisation, known)
+    rotations = _settings("--rotations", options.rotations, known)
+    for key, target in rotations.items():
+        group, name = key.split(".", 1)
+        if target != "none" and not body.modalities[group][name]["absolute"]:
+            modes.setdefault(key, "none")
+    kept = {key: target for key, target in {**body.transform.rotations, **rotations}.items() if target != "none"}
+    return {**body.transform.normalisation, **modes}, kept
+
+
+def _settings(option: str, given: list[str], known: list[str]) -> dict[str, str]:
+    """{key: value} of KEY=VALUE texts."""
+    found = {}
+    for setting in given:
+        key, _, value = setting.partition("=")
+        if key not in known:
+            raise EmbodimentError(f"{option} {setting}: the keys are {', '.join(known)}, given as KEY=VALUE")
+        found[key] = value
+    return found
+
+
 def _table(body: Embodiment) -> rich.table.Table:
     table = rich.table.Table("key", "mode", "min", "max", "mean", "std", "q01", "q99", box=rich.box.SIMPLE)
     for group in embodiments.GROUPS:
         for key, values in body.statistics[group].items():
+            turn = body.scaling(group, key).turn
+            mode = f"{turn[1]}, {body.mode(group, key)}" if turn else body.mode(group, key)
             for i in range(len(values["mean"])):
                 numbers = [f"{values[name][i]:.4g}" for name in ("min", "max", "mean", "std", "q01", "q99")]
-                table.add_row(f"{group}.{key}[{i}]", body.mode(group, key), *numbers)
+                table.add_row(f"{group}.{key}[{i}]", mode, *numbers)
     return table

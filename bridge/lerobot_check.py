@@ -9,7 +9,7 @@ import rich.progress
 
 from bridge import lerobot_files as files
 from bridge import lerobot_modality, lerobot_video
-from bridge.embodiment import GROUPS, Embodiment
+from bridge.embodiment import GROUPS, Embodiment, EmbodimentError
 from bridge.lerobot_files import DatasetError
 from bridge.lerobot_layout import Episode, Layout
 from bridge.lerobot_modality import LABEL, Modality
@@ -66,6 +66,13 @@ def fits(path: pathlib.Path, body: Embodiment, modality: Modality) -> None:
                 f"{path}: the statistics are another robot's: {group} keys and widths {body.dimensions(group)}, "
                 f"the dataset has {own}: {fix}"
             )
+        for name, key in modality.group(group).items():
+            turn = body.scaling(group, name).turn
+            if turn and key.rotation_type not in (None, turn[0]):
+                raise DatasetError(
+                    f"{path}: {group}.{name} is converted from {turn[0]}, the dataset's modality.json says "
+                    f"{key.rotation_type}: {fix}"
+                )
     if unknown := [key for key in body.transform.video_keys if key not in modality.video]:
         raise DatasetError(f"{path}: video keys {unknown} are not in the dataset's {sorted(modality.video)}: {fix}")
 
@@ -81,6 +88,7 @@ def everything(dataset: "Dataset", *, deep: bool, progress: rich.progress.Progre
         _rows(dataset, episode, rows)
         if body is not None:
             outside.add(body, rows)
+            _rotations(dataset, episode, body, rows)
         _videos(dataset, episode, deep=deep)
         if progress and task is not None:
             progress.advance(task)
@@ -108,6 +116,16 @@ def _rows(dataset: "Dataset", episode: Episode, rows: dict[str, np.ndarray]) -> 
                 f"{where}: timestamp of row {row} is {np.ravel(rows['timestamp'])[row]:g} s, at {dataset.fps:g} fps it "
                 f"should be {row / dataset.fps:g} s: is fps in meta/info.json right?"
             )
+
+
+def _rotations(dataset: "Dataset", episode: Episode, body: Embodiment, rows: dict[str, np.ndarray]) -> None:
+    """Everything that is to be converted is a rotation."""
+    for name in body.transform.rotations:
+        try:
+            body.scaling(*name.split(".", 1)).forward(rows[name])
+        except EmbodimentError as error:
+            where = f"{dataset.layout.data[episode.index]} (episode {episode.index})"
+            raise DatasetError(f"{where}: {error}: drop or repair the episode, or correct rotation_type") from error
 
 
 def _videos(dataset: "Dataset", episode: Episode, *, deep: bool) -> None:

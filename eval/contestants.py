@@ -10,10 +10,10 @@ import jax
 from bridge import lanes, store
 from eval import control, export, runs, trivial
 from eval.rollouts import Contestant
-from train import actor as actors
+from train.actor import Effort
 
 STUDENT = "student"
-EFFORTS = {"student_one_step": actors.Effort(steps=1), "student_halting": actors.Effort(halting=True)}
+EFFORTS = {"student_one_step": Effort(steps=1), "student_halting": Effort(halting=True)}
 """Other ways in which the first student is tried."""
 NAME = re.compile(r"[a-z][a-z0-9_]*([+-][a-z0-9_]+)*")
 ROWS = lanes.PROCESSES * lanes.SCENES

@@ -102,7 +102,7 @@ def chosen(config: GrootConfig, shapes: Shapes, names: Sequence[str] | None) -> 
 def check_body(config: GrootConfig, body: Embodiment) -> None:
     """PlanError where a teacher of these sizes has no room for the robot."""
     head, transform = config.head, body.transform
-    if (width := sum(body.dimensions("state").values())) > head.state_dim:
+    if (width := sum(body.widths("state").values())) > head.state_dim:
         raise PlanError(f"embodiment {body.tag} has {width} state values, the teacher has room for {head.state_dim}")
     if transform.horizon != head.horizon:
         raise PlanError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -97,9 +96,12 @@ def open_dataset(folder: pathlib.Path) -> episodes.Dataset:
 
 
 def digest(dataset: episodes.Dataset) -> str:
-    """Of what the examples are: folder-independent, the rows of every episode."""
-    found = hashlib.sha256()
+    """Of what is trained and measured on: folder-independent, the rows of every training and validation episode."""
+    found, splits = hashlib.sha256(), dataset.splits()
+    used = {*splits["train"], *splits["validation"]}
     for episode in dataset.episodes:
+        if episode.index not in used:
+            continue
         found.update(f"{episode.index} {episode.length} {episode.instruction} {episode.split}".encode())
         rows = dataset.rows(episode.index)
         for name in sorted(rows):
@@ -115,8 +117,7 @@ def make_body(options: Options, dataset: episodes.Dataset, teacher: standin.Teac
         own = teacher.folder / METADATA
         known = not options.metadata and own.is_file() and body.tag in json.loads(own.read_text())
         return embodiments.load(own, body.tag) if known else body
-    changes = {"crop": None, "resize": 128, "max_tiles": 1, "projector_id": 0, "instruction_style": "plain"}
-    return dataclasses.replace(body, transform=dataclasses.replace(body.transform, **changes))
+    return standin.seen_whole(body)
 
 
 def make_model(

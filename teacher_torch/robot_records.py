@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bridge import embodiment as embodiments
 from bridge import episodes, lerobot_check, lerobot_modality
 from bridge.embodiment import Embodiment
 from bridge.lerobot_files import DatasetError
@@ -130,19 +129,12 @@ class Observations:
         return [(int(e[0]), r) for e, r in zip(np.split(episode, cuts), np.split(row, cuts), strict=True)]
 
     def _part(self, episode: int, at: np.ndarray) -> dict[str, np.ndarray]:
-        rows, body = self._rows(episode), self.body
+        rows = self._rows(episode)
         taken = {name: values[at] for name, values in rows.items()}
-        chunks = {
-            key: episodes.chunks(
-                rows[f"action.{key}"],
-                at,
-                body.transform.horizon,
-                absolute=bool(body.modalities["action"][key]["absolute"]),
-            )
-            for key in body.dimensions("action")
+        found = {
+            "state": robot_samples.normalised(self.body, taken, "state"),
+            "demonstration": robot_samples.chunks(self.body, rows, at),
         }
-        found = {"state": robot_samples.normalised(body, taken, "state")}
-        found["demonstration"] = embodiments.normalise(body, chunks, group="action").astype(np.float32)
         if robot_samples.OBJECTS in taken:
             found["objects"] = taken[robot_samples.OBJECTS].reshape(len(at), -1, 3)
         if "objects" in found and robot_samples.PIXELS in taken:

@@ -104,10 +104,8 @@ class Setting(request.Setting):
     @property
     def success(self) -> float | None:
         """The teacher's own success rate, where its post-training measured it."""
-        if self.teacher.id == request.RANDOM or not (self.teacher.folder / provenance.FILE).is_file():
-            return None
-        measured = provenance.read(self.teacher.folder).get("measured")
-        return measured.get("success.mean") if isinstance(measured, dict) else None
+        known = {} if self.teacher.id == request.RANDOM else provenance.measured(self.teacher.folder)
+        return known.get("success.mean")
 
     def warnings(self) -> list[str]:
         """A teacher that is not known to do its job."""
@@ -206,9 +204,7 @@ def untrained(body: Embodiment, data: episodes.Dataset) -> tuple[Embodiment, tok
     room = {group: max(ROOM, sum(body.dimensions(group).values())) for group in ("state", "action")}
     horizon = body.transform.horizon
     head = dataclasses.replace(config.head, state_dim=room["state"], action_dim=room["action"], horizon=horizon)
-    changes = {"crop": None, "resize": config.tile, "max_tiles": 1, "projector_id": 0, "instruction_style": "plain"}
-    seen = dataclasses.replace(body, transform=dataclasses.replace(body.transform, **changes))
-    return seen, words, dataclasses.replace(config, head=head)
+    return standin.seen_whole(body), words, dataclasses.replace(config, head=head)
 
 
 def measure(data: episodes.Dataset, body: Embodiment, *, draws: int, steps: int) -> Shapes:

@@ -78,7 +78,7 @@ class Samples:
     def _rows(self, index: int, stride: int) -> dict[str, np.ndarray]:
         rows = self.dataset.rows(index)
         at = np.arange(0, self.dataset.episode(index).length, stride)
-        parts = {"state": normalised(self.body, rows, "state")[at][:, None], "actions": self._chunks(rows, at)}
+        parts = {"state": normalised(self.body, rows, "state")[at][:, None], "actions": chunks(self.body, rows, at)}
         if PIXELS in rows:  # in the order of the dataset's cameras; the body may see them in another
             cameras = list(self.dataset.modality.video)
             order = [cameras.index(key) for key in self.body.transform.video_keys]
@@ -86,14 +86,6 @@ class Samples:
         if OBJECTS in rows:
             parts["objects"] = rows[OBJECTS][at].reshape(len(at), -1, 3)
         return parts
-
-    def _chunks(self, rows: dict[str, np.ndarray], at: np.ndarray) -> np.ndarray:
-        """Normalised actions float32 [p, horizon, a] from these rows on."""
-        horizon, parts = self.body.transform.horizon, {}
-        for key in self.body.dimensions("action"):
-            absolute = bool(self.body.modalities["action"][key]["absolute"])
-            parts[key] = episodes.chunks(rows[f"action.{key}"], at, horizon, absolute=absolute)
-        return embodiments.normalise(self.body, parts, group="action").astype(np.float32)
 
     def _frame(self, episode: int, row: int) -> np.ndarray:
         """uint8 [v, h, w, 3]."""
@@ -112,6 +104,15 @@ def normalised(body: Embodiment, rows: dict[str, np.ndarray], group: str) -> np.
     """One group's values of an episode, normalised: float32 [n, d]."""
     values = {key: rows[f"{group}.{key}"] for key in body.dimensions(group)}
     return embodiments.normalise(body, values, group=group).astype(np.float32)
+
+
+def chunks(body: Embodiment, rows: dict[str, np.ndarray], at: np.ndarray) -> np.ndarray:
+    """Normalised actions float32 [p, horizon, a] that follow these rows of an episode, each itself included."""
+    parts = {}
+    for key in body.dimensions("action"):
+        absolute = bool(body.modalities["action"][key]["absolute"])
+        parts[key] = episodes.chunks(rows[f"action.{key}"], at, body.transform.horizon, absolute=absolute)
+    return embodiments.normalise(body, parts, group="action").astype(np.float32)
 
 
 class Ahead:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable
 
 from bridge import arc
+from bridge.embodiment import Embodiment
 from teacher_torch import provenance
 from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot import config as sizes
@@ -88,10 +89,19 @@ def make_config(tokens: tokenizer.Renumbered) -> sizes.GrootConfig:
     )
 
 
+ROBOT_TILE = 128
+
+
+def seen_whole(body: Embodiment) -> Embodiment:
+    """The same robot as a stand-in sees it: whole views at its own tile size, one tile each, the first projector."""
+    changes = {"crop": None, "resize": ROBOT_TILE, "max_tiles": 1, "projector_id": 0, "instruction_style": "plain"}
+    return dataclasses.replace(body, transform=dataclasses.replace(body.transform, **changes))
+
+
 def make_robot_config(tokens: tokenizer.Renumbered) -> sizes.GrootConfig:
     """Sizes of `standin-robot`: 64 tokens per 128-pixel view, everything 128 wide, one embodiment; 2.7 M values."""
     return sizes.GrootConfig(
-        vision=sizes.VisionConfig(128, 384, 4, 4, patch_size=16, image_size=128),
+        vision=sizes.VisionConfig(128, 384, 4, 4, patch_size=16, image_size=ROBOT_TILE),
         language=sizes.LanguageConfig(128, 384, 3, 4, 2, head_dim=32, vocab_size=len(tokens.table)),
         head=sizes.HeadConfig(
             hidden_size=64,

@@ -82,3 +82,10 @@ def test_student_imports_without_our_other_packages():
 def test_the_tests_see_a_forbidden_import():
     assert import_all(["torch.nn"], blocked={"torch"}).returncode != 0
     assert "pytest" in imported(pathlib.Path(__file__))
+
+
+@pytest.mark.parametrize("command", ["train.main", "eval.benchmark", "eval.export"])
+def test_a_base_install_runs_the_students_commands(command):
+    extras = {"pyarrow", "av", "metaworld", "mujoco", "gymnasium", "torch", "transformers"}
+    result = import_all([command], blocked=extras)
+    assert result.returncode == 0, result.stderr

@@ -21,7 +21,6 @@ from train import (
     metrics,
     optim,
     record,
-    rounds,
     sharding,
     sources,
     stages,
@@ -47,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = config.parse(argv)
-        return rounds.train(options, argv, train) if options.visits.rounds else train(options, argv)
+        return in_rounds(options, argv) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -84,6 +83,17 @@ def train(options: config.Config, argv: list[str]) -> int:
         finally:
             trainer.close()
     return conclude(options, argv, progress, interrupt.signal)
+
+
+def in_rounds(options: config.Config, argv: list[str]) -> int:
+    """Rounds of teacher labels, which need the simulator; ConfigError where it is not installed."""
+    try:
+        from train import rounds
+    except ModuleNotFoundError as error:
+        raise config.ConfigError(
+            f"--rounds acts in the simulator, which needs {error.name}: pip install 'sage-distill[sim]'"
+        ) from error
+    return rounds.train(options, argv, train)
 
 
 def open_store(url: str) -> store.Reader:

@@ -115,7 +115,18 @@ def statistics(observations: robot_data.Observations) -> dict[Path, Any]:
 
 def calibrate(summary: dict[str, float]) -> dict[Path, Any]:
     """The median validation error of the actions, which turns a predicted error into an energy."""
-    return {("control", "error_scale"): np.float32(max(summary["median_error"], 1e-8))}
+    return scales(control=summary["median_error"])
+
+
+def calibrate_all(summary: dict[str, float]) -> dict[Path, Any]:
+    """The same for every module."""
+    tokens = {name: summary[f"{name}_error"] for name in ("vision", "language")}
+    return scales(control=summary["median_error"], **tokens)
+
+
+def scales(**errors: float) -> dict[Path, Any]:
+    """A module's `error_scale` from its median validation error."""
+    return {(name, "error_scale"): np.float32(max(error, 1e-8)) for name, error in errors.items()}
 
 
 def seeing(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
@@ -173,7 +184,7 @@ def acting(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, l
 
 def calibrate_language(summary: dict[str, float]) -> dict[Path, Any]:
     """The median validation error of the fused tokens."""
-    return {("language", "error_scale"): np.float32(max(summary["median_error"], 1e-8))}
+    return scales(language=summary["median_error"])
 
 
 def limited(module: Any, actions: Float[Array, "*n h a"]) -> Float[Array, "*n h a"]:

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from student_jax.student import Student
 from train import losses, robot, vision
 
+TOKEN_ERRORS = ("vision_error", "language_error")
+
 
 def measure_language(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
     """Sums of one validation batch: sse [k], total, square [c], count [] of the fused tokens in the teacher's basis,
@@ -60,7 +62,7 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
     """Sums of one validation batch, over all draws of the teacher, per refinement step k.
 
     sse, residual_sse, shown_sse [k]; total [a], square, residual_square [], shown_total [a], shown_square [];
-    count []; error, energy [b, k] per sample; valid [b]; and fused_* for the Language IRP's last step.
+    count []; error, energy [b, k] per sample; valid [b]; vision_error, language_error [b] after their last steps.
     """
     found = robot.unroll(student, batch | {"noise": batch["noise"][:, : robot.DRAWS]}, key, until="control")
     module, states, draws = student.control, found.states["control"], found.draws
@@ -85,7 +87,18 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
         "error": jnp.stack([e.mean(axis=(1, 2, 3)) for e in errors], axis=1),
         "energy": jnp.stack([state.energy.reshape(-1, count).mean(axis=1) for state in states], axis=1),
         "valid": batch["valid"],
+        **_token_errors(student, batch, found),
     }
+
+
+def _token_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -> dict[str, Float[Array, " b"]]:
+    """How far the tokens are off that the control was given, per sample."""
+    errors = {}
+    for name, target in (("vision", "image_tokens"), ("language", "fused_tokens")):
+        module = student.modules[name]
+        truth = vision.standardised(batch[target], module.mean[...], module.basis[...])
+        errors[f"{name}_error"] = losses.token_error(module.standardised(found.states[name][-1]), truth).mean(axis=1)
+    return errors
 
 
 def _residual(actions: Float[Array, "b n h a"]) -> Float[Array, "b n h a"]:
@@ -95,13 +108,15 @@ def _residual(actions: Float[Array, "b n h a"]) -> Float[Array, "b n h a"]:
 
 def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
     """Validation metrics of actions (DESIGN.md section 6); `action_r2` and `demonstration_r2` are of the last step."""
-    total, error, energy = vision.gathered(parts)
+    total, error, energy = vision.gathered([{n: p[n] for n in p if n not in TOKEN_ERRORS} for p in parts])
     spread = total["square"] - np.square(total["total"]).sum() / total["count"]
     shown_mean = total["shown_total"] / total["shown_count"]
     shown = total["shown_square"] - total["shown_count"] * np.square(shown_mean).sum()
     values = total["count"] * len(total["total"])
     summary = {"action_mse": total["sse"][-1] / values, "median_error": np.median(error[:, -1])}
     summary["energy_rank_correlation"] = vision.rank_correlation(energy[:, -1], error[:, -1])
+    for name in TOKEN_ERRORS:
+        summary[name] = np.median(np.concatenate([part[name][part["valid"]] for part in parts]))
     for name, sse, sst in (
         ("action_r2", total["sse"], spread),
         ("residual_r2", total["residual_sse"], total["residual_square"]),

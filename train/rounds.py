@@ -30,6 +30,8 @@ def train(options: config.Config, argv: list[str], once: Callable[[config.Config
     """
     check(options)
     out, also = options.launch.out, options.also
+    if (out / "rounds").exists() and not options.launch.resume:
+        raise config.ConfigError(f"{out} holds rounds already: go on with --resume, or give another --out")
     for number in range(options.visits.rounds + 1):
         here = dataclasses.replace(part(options, number), also=also)
         folder = here.launch.out

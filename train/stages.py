@@ -34,67 +34,55 @@ class Stage:
     """Constants of the weights, by path, from each validation's metrics."""
 
 
+ARC_VISION = Stage(
+    name="components/vision",
+    metric="r2_mean",
+    shown=("r2_mean", "r2_p10", "cosine", "attention_kl", "energy_rank_correlation"),
+    trains=lambda path: path[0] == "vision",
+    features=robot.SIGHT,
+    terms=vision.terms,
+    measure=vision.measure,
+    summarise=vision.summarise,
+    statistics=vision.statistics,
+    calibrate=vision.calibrate,
+)
+ROBOT_VISION = dataclasses.replace(
+    ARC_VISION,
+    features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
+    terms=robot.vision_terms,
+    statistics=robot.statistics,
+)
+LANGUAGE = dataclasses.replace(
+    ROBOT_VISION,
+    name="components/language",
+    metric="fused_r2",
+    shown=("fused_r2", "text_r2", "energy_rank_correlation"),
+    trains=lambda path: path[0] == "language",
+    terms=robot.language_terms,
+    measure=robot_scores.measure_language,
+    summarise=robot_scores.summarise_language,
+    calibrate=robot.calibrate_language,
+)
+CONTROL = dataclasses.replace(
+    ROBOT_VISION,
+    name="components/control",
+    metric="action_r2",
+    shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
+    trains=lambda path: path[0] == "control",
+    terms=robot.control_terms,
+    measure=robot_scores.measure,
+    summarise=robot_scores.summarise,
+    calibrate=robot.calibrate,
+)
+END_TO_END = dataclasses.replace(
+    CONTROL, name="end-to-end", trains=lambda path: True, terms=robot.terms, calibrate=robot.calibrate_all
+)
 STAGES = {
-    ("arc", "components", "vision"): Stage(
-        name="components/vision",
-        metric="r2_mean",
-        shown=("r2_mean", "r2_p10", "cosine", "attention_kl", "energy_rank_correlation"),
-        trains=lambda path: path[0] == "vision",
-        features=robot.SIGHT,
-        terms=vision.terms,
-        measure=vision.measure,
-        summarise=vision.summarise,
-        statistics=vision.statistics,
-        calibrate=vision.calibrate,
-    ),
-    ("robot", "components", "vision"): Stage(
-        name="components/vision",
-        metric="r2_mean",
-        shown=("r2_mean", "r2_p10", "cosine", "attention_kl", "energy_rank_correlation"),
-        trains=lambda path: path[0] == "vision",
-        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
-        terms=robot.vision_terms,
-        measure=vision.measure,
-        summarise=vision.summarise,
-        statistics=robot.statistics,
-        calibrate=vision.calibrate,
-    ),
-    ("robot", "components", "language"): Stage(
-        name="components/language",
-        metric="fused_r2",
-        shown=("fused_r2", "text_r2", "energy_rank_correlation"),
-        trains=lambda path: path[0] == "language",
-        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
-        terms=robot.language_terms,
-        measure=robot_scores.measure_language,
-        summarise=robot_scores.summarise_language,
-        statistics=robot.statistics,
-        calibrate=robot.calibrate_language,
-    ),
-    ("robot", "components", "control"): Stage(
-        name="components/control",
-        metric="action_r2",
-        shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
-        trains=lambda path: path[0] == "control",
-        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
-        terms=robot.control_terms,
-        measure=robot_scores.measure,
-        summarise=robot_scores.summarise,
-        statistics=robot.statistics,
-        calibrate=robot.calibrate,
-    ),
-    ("robot", "end-to-end", None): Stage(
-        name="end-to-end",
-        metric="action_r2",
-        shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
-        trains=lambda path: True,
-        features=(*robot.SIGHT, *robot.WORDS, *robot.ACTS),
-        terms=robot.terms,
-        measure=robot_scores.measure,
-        summarise=robot_scores.summarise,
-        statistics=robot.statistics,
-        calibrate=robot.calibrate,
-    ),
+    ("arc", "components", "vision"): ARC_VISION,
+    ("robot", "components", "vision"): ROBOT_VISION,
+    ("robot", "components", "language"): LANGUAGE,
+    ("robot", "components", "control"): CONTROL,
+    ("robot", "end-to-end", None): END_TO_END,
 }
 
 

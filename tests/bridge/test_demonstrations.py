@@ -48,8 +48,8 @@ def farm(monkeypatch):
 
 
 def command(out, *extra):
-    tasks = ("--tasks", "drawer-open", "faucet-close")
-    return demonstrations.main(["--out", str(out), *tasks, "--episodes", "2", "--validation", "1", *extra])
+    what = ("--tasks", "drawer-open", "faucet-close", "--episodes", "2", "--validation", "1", "--test", "0")
+    return demonstrations.main(["--out", str(out), *what, *extra])
 
 
 def test_the_dataset_says_who_was_asked_what_and_where_it_was(farm, tmp_path):
@@ -81,9 +81,9 @@ def test_an_interrupted_recording_goes_on_and_can_be_made_longer(farm, tmp_path)
 
 
 def test_splits_never_share_a_placement():
-    work = demonstrations.jobs(["drawer-open"], train=5, validation=5)
-    seeds = {split: {job.seed for name, job in work if name == split} for split in ("train", "validation")}
-    assert not seeds["train"] & seeds["validation"]
+    work = demonstrations.jobs(["drawer-open"], train=5, validation=5, test=5, noise=0.0, pushes=0.0)
+    assert len({job.seed for _, job in work}) == 15
+    assert [split for split, _ in work] == [*["train"] * 5, *["validation"] * 5, *["test"] * 5]
 
 
 def test_an_unknown_task_is_one_line(farm, tmp_path, capsys):

@@ -111,6 +111,7 @@ def test_scores_follow_their_definition():
         "shown_square": np.square(teacher[:, 0]).sum(), "total": teacher.sum((0, 1, 2)),
         "square": np.square(teacher).sum(), "count": 300,
         "error": np.ones((50, 1)), "energy": np.ones((50, 1)), "valid": np.ones(50, bool),
+        "vision_error": np.full(50, 0.25), "language_error": np.full(50, 0.5),
     }  # fmt: skip
     summary = robot_scores.summarise([part])
     assert summary["residual_r2"] == pytest.approx(0)
@@ -118,6 +119,8 @@ def test_scores_follow_their_definition():
     assert summary["action_r2"] == pytest.approx(1 - np.square(said - teacher).sum() / total)
     assert summary["demonstration_r2"] == pytest.approx(1)
     assert summary["action_mse"] == pytest.approx(np.square(said - teacher).mean())
+    found = {path: float(value) for path, value in robot.calibrate_all(summary).items()}
+    assert found == {(name, "error_scale"): e for name, e in (("control", 1.0), ("vision", 0.25), ("language", 0.5))}
 
 
 @pytest.mark.parametrize("component", ["language", "control"])
@@ -168,6 +171,7 @@ def test_the_command_trains_everything_and_keeps_what_a_policy_needs(trained):
     names = {name for row in rows for name in row}
     assert {"loss/tokens", "loss/fused", "loss/text", "loss/actions", "loss/objects", "share/actions"} <= names
     assert {"action_r2", "residual_r2", "demonstration_r2"} <= names
+    assert all(float(module.error_scale[...]) != 1.0 for module in student.modules.values())
 
 
 def test_a_resumed_run_equals_an_unbroken_one(robot_stored, trained, tmp_path):

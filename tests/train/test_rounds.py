@@ -56,6 +56,17 @@ def test_what_is_finished_is_not_trained_again(trail, tmp_path):
     assert [given.launch.out.name for kind, given in done if kind == "train"] == ["1", tmp_path.name]
 
 
+def test_rounds_that_are_there_are_gone_on_with_only_when_asked(trail, tmp_path):
+    _, _, once = trail
+    (tmp_path / "rounds/0").mkdir(parents=True)
+    with pytest.raises(config.ConfigError, match="--resume"):
+        rounds.train(options(tmp_path), [], once)
+    given = options(tmp_path)
+    assert (
+        rounds.train(dataclasses.replace(given, launch=dataclasses.replace(given.launch, resume=True)), [], once) == 0
+    )
+
+
 def test_an_interrupted_part_stops_the_rounds(trail, tmp_path):
     done, _, _ = trail
     assert rounds.train(options(tmp_path), [], lambda given, argv: 130) == 130
@@ -121,5 +132,8 @@ def test_the_teacher_labels_every_row_as_it_labelled_the_base_store(tmp_path):
 
 
 def test_rounds_and_demonstrations_never_share_a_placement():
-    shown = {job.seed for _, job in demonstrations.jobs(["drawer-open"], train=1000, validation=1000)}
+    shown = {
+        job.seed
+        for _, job in demonstrations.jobs(["drawer-open"], train=1000, validation=1000, test=0, noise=0.0, pushes=0.0)
+    }
     assert max(seed for seed in shown if seed < 1_000_000) < rounds.FIRST
