@@ -30,6 +30,8 @@ class Recipe:
     """Training steps; overrides --epochs."""
     epochs: float = 60.0
     """Passes over the training split, instead of the preset's --steps."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """muon: orthogonalised momentum for matrices at AdamW's step size (arXiv:2502.16982), AdamW for the rest."""
     lr: float = 2e-3
     """Peak learning rate."""
     warmup: float = 0.05

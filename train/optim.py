@@ -1,16 +1,19 @@
-"""AdamW with warm-up, cosine and clipping; the averaged weights."""
+"""AdamW or Muon with warm-up, cosine and clipping; the averaged weights."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Int
 
 from train import config
 
 DECAYED = ("kernel",)
 """Names of the leaves that weight decay pulls on: matrices, never norms, biases, embeddings or learned queries."""
+ADAM_RMS = 0.2
+"""Root mean square of AdamW's steps at rate 1, which Muon's are scaled to (arXiv:2502.16982)."""
 
 
 def make_schedule(recipe: config.Recipe, steps: int) -> optax.Schedule:
@@ -26,16 +29,31 @@ def make_schedule(recipe: config.Recipe, steps: int) -> optax.Schedule:
 
 
 def make_optimiser(recipe: config.Recipe, steps: int) -> optax.GradientTransformation:
-    """Clip to a global norm, then AdamW on the schedule."""
-    return optax.chain(
-        optax.clip_by_global_norm(recipe.clip),
-        optax.adamw(make_schedule(recipe, steps), b2=recipe.b2, weight_decay=recipe.weight_decay, mask=decay_mask),
-    )
+    """Clip to a global norm, then AdamW on the schedule; or Muon for matrices and AdamW for the rest."""
+    rate, decay = make_schedule(recipe, steps), {"weight_decay": recipe.weight_decay}
+    if recipe.optimiser == "muon":
+        moved = optax.contrib.muon(
+            rate,
+            **decay,
+            weight_decay_mask=decay_mask,
+            adam_b2=recipe.b2,
+            muon_weight_dimension_numbers=matrices,
+            consistent_rms=ADAM_RMS,
+        )
+    else:
+        moved = optax.adamw(rate, b2=recipe.b2, **decay, mask=decay_mask)
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), moved)
 
 
 def decay_mask(params: Any) -> Any:
     """True for every leaf whose own name is in DECAYED; same tree as `params`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) in DECAYED, params)
+
+
+def matrices(params: Any) -> Any:
+    """Muon's axes (input, output) for every leaf that is a matrix, None for the others; same tree as `params`."""
+    axes = optax.contrib.MuonDimensionNumbers()
+    return jax.tree.map(lambda decayed, leaf: axes if decayed and leaf.ndim == 2 else None, decay_mask(params), params)
 
 
 def average(ema: Any, params: Any, step: Int[Array, ""], *, decay: float) -> Any:

@@ -48,6 +48,17 @@ def test_only_kernels_decay():
     assert jnp.abs(updates["vision"]["queries"]["embedding"]).max() == 0
 
 
+def test_muon_turns_matrices_orthogonally_and_leaves_the_rest_to_adam():
+    rng = np.random.default_rng(0)
+    gradient = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), PARAMS)
+    optimiser = optim.make_optimiser(config.Recipe(optimiser="muon", warmup=0.0, lr=1.0, weight_decay=0.0), 10)
+    moved = optimiser.update(gradient, optimiser.init(PARAMS), PARAMS)[0]["vision"]
+    turned = np.linalg.svd(moved["blocks"][0]["kernel"], compute_uv=False) / (optim.ADAM_RMS * np.sqrt(2))
+    assert (abs(turned - 1) < 0.35).all(), "Newton and Schulz bring singular values near 1"
+    for leaf in (moved["blocks"][0]["bias"], moved["queries"]["embedding"]):
+        np.testing.assert_allclose(abs(leaf), abs(leaf).mean(), rtol=1e-4, err_msg="Adam's first step is a sign")
+
+
 def test_adam_sees_gradients_clipped_to_the_global_norm():
     optimiser = optim.make_optimiser(config.Recipe(clip=0.5, b2=0.9), 10)
     gradient = {"a": jnp.full(2, 3.0), "b": jnp.full(2, 4.0)}
