@@ -30,10 +30,9 @@ class Preparer:
                 f"embodiment {body.tag} resizes views to {body.transform.resize} pixels, the teacher's tile is "
                 f"{config.tile}: write its metadata again, python -m bridge.embodiment DATASET --resize {config.tile}"
             )
-        if sum(body.widths("action").values()) > config.head.action_dim:
-            raise RobotInputError(
-                f"embodiment {body.tag} has more action values than the head's {config.head.action_dim}"
-            )
+        for group, room in (("state", config.head.state_dim), ("action", config.head.action_dim)):
+            if (width := sum(body.widths(group).values())) > room:
+                raise RobotInputError(f"embodiment {body.tag} has {width} {group} values, more than the head's {room}")
         self.config, self.body, self.tokenizer = config, body, tokenizer
         self._ids: dict[str, list[int]] = {}
 

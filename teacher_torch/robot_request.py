@@ -146,8 +146,8 @@ class Setting(request.Setting):
             "embodiment": self.body.tag,
             stored_embodiment.DIGEST: stored_embodiment.digest(self._body_text),
             "views": list(self.body.transform.video_keys),
-            "state": [list(key) for key in self.body.dimensions("state").items()],
-            "action": [list(key) for key in self.body.dimensions("action").items()],
+            "state": [list(key) for key in self.body.widths("state").items()],
+            "action": [list(key) for key in self.body.widths("action").items()],
             "instructions": self.instructions,
             "teacher_success": self.success,
             "definitions": robot_plan.DEFINITIONS,
@@ -201,7 +201,7 @@ def untrained(body: Embodiment, data: episodes.Dataset) -> tuple[Embodiment, tok
     views = [1] * len(body.transform.video_keys)
     words = standin.cut_tokenizer(inputs.prompt(e.instruction, views, 1) for e in data.episodes)
     config = standin.make_robot_config(words)
-    room = {group: max(ROOM, sum(body.dimensions(group).values())) for group in ("state", "action")}
+    room = {group: max(ROOM, sum(body.widths(group).values())) for group in ("state", "action")}
     horizon = body.transform.horizon
     head = dataclasses.replace(config.head, state_dim=room["state"], action_dim=room["action"], horizon=horizon)
     return standin.seen_whole(body), words, dataclasses.replace(config, head=head)
@@ -210,8 +210,8 @@ def untrained(body: Embodiment, data: episodes.Dataset) -> tuple[Embodiment, tok
 def measure(data: episodes.Dataset, body: Embodiment, *, draws: int, steps: int) -> Shapes:
     """The sizes of a robot's features."""
     return Shapes(
-        state=sum(body.dimensions("state").values()),
-        action=sum(body.dimensions("action").values()),
+        state=sum(body.widths("state").values()),
+        action=sum(body.widths("action").values()),
         views=len(body.transform.video_keys),
         picture=robot_records.picture(data, body),
         objects=robot_records.objects(data),

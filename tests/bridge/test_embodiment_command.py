@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bridge import embodiment, embodiment_command, episodes
+from bridge import transform as transforms
 
 
 def test_defaults(robot, capsys, make_episode):
@@ -73,6 +74,61 @@ def test_groots_own_fields(robot):
     ],
 )
 def test_what_it_refuses(robot, capsys, options, message):
+    assert embodiment_command.main([str(robot), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (robot / "meta/metadata.json").exists()
+
+
+def declare(robot, key: str, kind: str) -> None:
+    """Give a key of the dataset's modality.json a rotation_type."""
+    path = robot / "meta/modality.json"
+    entries = json.loads(path.read_text())
+    group, name = key.split(".")
+    entries[group][name]["rotation_type"] = kind
+    path.write_text(json.dumps(entries))
+
+
+def test_rotations(robot, capsys):
+    """An absolute one by its bounds, a relative one as it is; the dataset's rows go there and back."""
+    for key in ("state.hand", "action.delta"):
+        declare(robot, key, "euler_angles_rpy")
+    assert (
+        embodiment_command.main([str(robot), "--rotations", "state.hand=rotation_6d", "action.delta=axis_angle"]) == 0
+    )
+    assert "rotation_6d, min_max" in capsys.readouterr().out
+    body = embodiment.load(robot / "meta/metadata.json")
+    assert body.transform.rotations == {"state.hand": "rotation_6d", "action.delta": "axis_angle"}
+    assert [body.mode("state", "hand"), body.mode("action", "delta")] == ["min_max", "none"]
+    dataset = episodes.open(robot)
+    dataset.check(deep=False)
+    rows = np.concatenate([dataset.rows(0)[f"action.{key}"] for key in ("delta", "gripper")], axis=-1)
+    there = embodiment.normalise_rows(dataset.embodiment, rows, group="action")
+    np.testing.assert_allclose(embodiment.denormalise_rows(dataset.embodiment, there), rows, atol=1e-5)
+
+
+def test_official_rotations_can_be_left_out(robot, monkeypatch):
+    declare(robot, "state.hand", "axis_angle")
+    monkeypatch.setitem(transforms.ROTATIONS, "toybot", {"state.hand": "rotation_6d"})
+    for options, expected in (([], {"state.hand": "rotation_6d"}), (["--rotations", "state.hand=none"], {})):
+        assert embodiment_command.main([str(robot), *options]) == 0
+        assert embodiment.load(robot / "meta/metadata.json").transform.rotations == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rotations", "state.leg=rotation_6d"], "--rotations state.leg=rotation_6d: the keys are state.hand"),
+        (["--rotations", "state.hand=quat"], "rotations must be one of quaternion, axis_angle, rotation_6d"),
+        (
+            ["--rotations", "action.delta=rotation_6d"],
+            "action.delta is to become rotation_6d, but its rotation_type is",
+        ),
+        (["--rotations", "state.hand=axis_angle"], "state.hand has 3 values, its rotation_type quaternion has 4"),
+        (["--rotations", "state.hand="], "rotations must be one of"),
+    ],
+)
+def test_rotations_it_refuses(robot, capsys, options, message):
+    declare(robot, "state.hand", "quaternion")
     assert embodiment_command.main([str(robot), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (robot / "meta/metadata.json").exists()

@@ -35,7 +35,7 @@ KINDS = list(QUARTERS["x"])
 
 
 @pytest.mark.parametrize("axis", QUARTERS)
-@pytest.mark.parametrize(("source", "target"), itertools.product(KINDS, KINDS))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(KINDS, KINDS)))
 def test_quarter_turns(axis, source, target):
     """A quarter turn about y is rpy's gimbal lock: it comes back without a warning."""
     given = np.array(QUARTERS[axis][source], float)
@@ -56,7 +56,7 @@ def test_order_of_euler_angles(order, rows):
     np.testing.assert_allclose(rotation.convert(angles, f"euler_angles_{order}", "rotation_6d"), rows, atol=1e-12)
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.product(rotation.WIDTHS, rotation.WIDTHS))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(rotation.WIDTHS, rotation.WIDTHS)))
 def test_round_trip(source, target):
     turns = np.random.default_rng(0).normal(size=(2, 5, 4))
     given = rotation.convert(turns, "quaternion", source)
