@@ -31,6 +31,8 @@ class Writer:
             if not resume:
                 raise DatasetError(f"{folder} holds a dataset already: give another folder, or resume=True to go on")
             self.episodes, self.tasks = lerobot_resume.resume(folder, lerobot_spec.info(spec), self._columns)
+        elif folder.exists() and (there := sorted(path.name for path in folder.iterdir())):
+            raise DatasetError(f"{folder} is no dataset but holds {', '.join(there[:4])}: give a new folder")
         files.write_json(folder / "meta/modality.json", lerobot_spec.modality(spec))
         self._write_info()
 

@@ -159,6 +159,13 @@ def test_no_space_for_a_metadata_file(tmp_path, spec, write, monkeypatch, make_e
     assert json.loads((folder / "meta/info.json").read_text())["total_episodes"] == whole + 1
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path, spec):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"is no dataset but holds config\.json: give a new folder"):
+        episodes.create(tmp_path, spec, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_another_dataset_is_not_written_over(robot, spec):
     with pytest.raises(DatasetError, match=r"holds a dataset already: .*resume=True"):
         episodes.create(robot, spec)
