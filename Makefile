@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-robot test soak lint install clean
+.PHONY: demo demo-arc robot standin-robot test soak lint install clean
 
 install: $(STAMP)
 
@@ -15,27 +15,49 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[teacher,sim,dev]"
 	touch $(STAMP)
 
-# Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report.
-DEMO := runs/demo
+# Demonstrations -> features of the shipped stand-in -> student -> success table and videos. A second call goes on.
+ROBOT := runs/demo
+TASKS := button-press drawer-close drawer-open faucet-open faucet-close
 demo: $(STAMP)
-	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(DEMO)/teacher --resume
-	$(BIN)/python -m teacher_torch.extract --teacher $(DEMO)/teacher --out $(DEMO)/store
-	$(BIN)/python -m train.main --stage components --component vision --store $(DEMO)/store --out $(DEMO)/vision \
-		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(DEMO)/vision/config.json || echo --resume)
-	$(BIN)/python -m eval.benchmark --run $(DEMO)/vision --store $(DEMO)/store --teacher $(DEMO)/teacher \
-		--out $(DEMO)/report --quick
-
-# Demonstrations -> features of the robot stand-in (train it first: python -m teacher_torch.posttrain --task robot) ->
-# student -> success table and videos. A second call goes on where one stopped.
-ROBOT := runs/demo-robot
-TASKS := button-press-topdown drawer-close drawer-open faucet-open faucet-close
-demo-robot: $(STAMP)
-	$(BIN)/python -m bridge.demonstrations --out $(ROBOT)/data --tasks $(TASKS) --episodes 24 --validation 4
+	$(BIN)/python -m bridge.demonstrations --out $(ROBOT)/data --tasks $(TASKS) --episodes 24 --validation 4 --test 4
 	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(ROBOT)/data --out $(ROBOT)/store
 	$(BIN)/python -m train.main --stage end-to-end --store $(ROBOT)/store --out $(ROBOT)/student --preset standin \
 		--steps 500 --eval-every 125 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
 	$(BIN)/python -m eval.benchmark --suite metaworld --run $(ROBOT)/student --store $(ROBOT)/store \
 		--teacher standin-robot --tasks $(TASKS) --out $(ROBOT)/report --quick --resume
+
+# Real ARC-AGI tasks -> stand-in teacher -> features -> Vision module -> report.
+ARC := runs/demo-arc
+demo-arc: $(STAMP)
+	$(BIN)/python -m teacher_torch.posttrain --task arc --preset demo --out $(ARC)/teacher --resume
+	$(BIN)/python -m teacher_torch.extract --teacher $(ARC)/teacher --out $(ARC)/store
+	$(BIN)/python -m train.main --stage components --component vision --store $(ARC)/store --out $(ARC)/vision \
+		--preset standin --steps 500 --eval-every 125 $$(test ! -e $(ARC)/vision/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --run $(ARC)/vision --store $(ARC)/store --teacher $(ARC)/teacher \
+		--out $(ARC)/report --quick
+
+# The robot in full, from the shipped stand-in to the report: the student, and the same student from demonstrations alone.
+DATA := runs/datasets/metaworld
+STORE := runs/features/metaworld
+ALONE := --loss.tokens 0 --loss.cosine 0 --loss.attention 0 --loss.rise 0 --loss.fused 0 --loss.fused-cosine 0 \
+	--loss.text 0 --loss.actions 0 --loss.objects 0 --loss.demonstration 5
+E2E := $(BIN)/python -m train.main --stage end-to-end --preset standin --store $(STORE)
+robot: $(STAMP)
+	$(BIN)/python -m bridge.demonstrations --out $(DATA)
+	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(DATA) --out $(STORE)
+	$(E2E) --out runs/student-0 --loss.objects 0 $$(test ! -e runs/student-0/config.json || echo --resume)
+	$(E2E) --out runs/alone-0 $(ALONE) $$(test ! -e runs/alone-0/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --suite metaworld --run runs/student-0 --control demonstrations=runs/alone-0 \
+		--store $(STORE) --teacher standin-robot --out runs/report-robot --resume
+
+# How the shipped robot stand-in was made, again from nothing: two hours on two idle cores.
+TEACHERS := runs/teachers
+standin-robot: $(STAMP)
+	$(BIN)/python -m bridge.demonstrations --out $(DATA)
+	$(BIN)/python -m teacher_torch.posttrain --task robot --dataset $(DATA) --out $(TEACHERS)/standin-robot-first --resume
+	$(BIN)/python -m teacher_torch.posttrain --task robot --dataset $(DATA) --teacher $(TEACHERS)/standin-robot-first \
+		--tune.llm --tune.visual --preset full --vision-steps 0 --steps 4000 --learning-rate 7e-4 \
+		--out $(TEACHERS)/standin-robot --resume
 
 test: $(STAMP)
 	$(BIN)/ruff check .

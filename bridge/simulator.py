@@ -12,7 +12,7 @@ from bridge import lanes, metaworld_tasks, scene
 
 LIMIT = 100
 """Actions after which an episode has failed; the scripted experts need 20 to 60."""
-EXECUTE = 8
+EXECUTE = 4
 """Actions of a chunk that are executed before the policy is asked again."""
 
 

@@ -23,7 +23,7 @@ class Preset:
 
 PRESETS = {
     "demo": Preset(Course(300, 48, 2e-3), Course(300, 32, 1e-3)),
-    "full": Preset(Course(900, 48, 2e-3), Course(2400, 32, 1e-3)),
+    "full": Preset(Course(900, 48, 2e-3), Course(3600, 32, 1e-3)),
     "finetune": Preset(Course(0, 1, 1e-3), Course(10_000, 32, 1e-4)),  # GR00T's own: 32 a GPU, 1e-4
 }
 
@@ -43,7 +43,7 @@ class Options:
     out: pathlib.Path | None = None
     """Where weights, metadata and metrics go. Default: runs/teachers/standin-robot, or runs/teachers/TEACHER-robot."""
     preset: Literal["demo", "full", "finetune"] | None = None
-    """demo: minutes; full: about half an hour on two idle cores; finetune (for a checkpoint): GR00T's own, on a GPU."""
+    """demo: minutes; full: about an hour on two idle cores; finetune (for a checkpoint): GR00T's own, on a GPU."""
     metadata: pathlib.Path | None = None
     """Embodiment file. Default: the dataset's meta/metadata.json, else measured over its training episodes."""
     seed: int = 0
