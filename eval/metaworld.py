@@ -53,7 +53,7 @@ class Level:
 
 LEVELS = {
     "quick": Level(10, 256, ("held-out", "swapped"), ("normal", "blind"), False, False),
-    "standard": Level(50, 1024, DISTURBED, conditions.NAMES, False, False),
+    "standard": Level(50, 1024, ("held-out", "swapped"), ("normal", "blind"), False, False),
     "full": Level(50, 4096, DISTURBED, conditions.NAMES, True, True),
 }
 

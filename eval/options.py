@@ -59,7 +59,7 @@ class Config:
     quick: bool = False
     """The same as --preset quick."""
     full: bool = False
-    """metaworld: every condition with every student seed, and one refinement step alone; hours."""
+    """metaworld: disturbed cameras too, every condition with every student seed, one refinement step alone; hours."""
     resume: bool = False
     """metaworld: go on with the episodes that --out holds; none of them is run again."""
     episodes: int | None = None

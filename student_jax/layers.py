@@ -183,7 +183,10 @@ class Attention(nnx.Module):
 
 
 class CrossAttention(nnx.Module):
-    """Multi-head attention to keys and values that were made elsewhere, once for a context that stays the same."""
+    """Multi-head attention to keys and values that were made elsewhere, once for a context that stays the same.
+
+    There may be several rows of queries per row of the context, one after another: m is a multiple of n.
+    """
 
     def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs, scale: float = 1.0):
         self.query = Linear(width, width, dtype=dtype, rngs=rngs)
@@ -193,14 +196,13 @@ class CrossAttention(nnx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "n t d"],
+        x: Float[Array, "m t d"],
         key: Num[Array, "n k h c"],
         value: Num[Array, "n k h c"],
         mask: Bool[Array, "n k"],
-    ) -> Float[Array, "n t d"]:
-        rows, tokens, width = x.shape
-        query = self.query(x).reshape(rows, tokens, self.heads, width // self.heads).astype(self.dtype)
-        return self.out(attend(query, key, value, mask))
+    ) -> Float[Array, "m t d"]:
+        query = self.query(x).reshape(key.shape[0], -1, self.heads, x.shape[-1] // self.heads).astype(self.dtype)
+        return self.out(attend(query, key, value, mask).reshape(x.shape))
 
 
 class Block(nnx.Module):

@@ -41,7 +41,7 @@ def unroll(student: Student, batch: Batch, key: Array, *, until: str, frozen: bo
     for index, (name, module) in enumerate(student.modules.items()):
         if name == "control":
             draws = chosen(batch, jax.random.fold_in(key, 99))
-            given = repeated(given, batch, draws)
+            given = dataclasses.replace(given, noise=picked(batch["noise"], draws))
         if frozen and name == until:
             given = jax.lax.stop_gradient(given)
         states = irp.unroll(module, given, jax.random.fold_in(key, index), module.description.max_steps)
@@ -56,12 +56,6 @@ def chosen(batch: Batch, key: Array) -> Array:
     """Which of the teacher's draws this step uses, int32 [n]: as many as it has, at most DRAWS."""
     available = batch["noise"].shape[1]
     return jax.random.permutation(key, available)[: min(DRAWS, available)]
-
-
-def repeated(given: irp.Inputs, batch: Batch, draws: Array) -> irp.Inputs:
-    """What the control reads, once per draw: every sample's draws in a row, [b * n, ...]."""
-    context, state = jax.tree.map(lambda x: jnp.repeat(x, draws.shape[0], axis=0), (given.context, given.state))
-    return dataclasses.replace(given, context=context, state=state, noise=picked(batch["noise"], draws))
 
 
 def picked(values: Float[Array, "b k h a"], draws: Array) -> Float[Array, "m h a"]:

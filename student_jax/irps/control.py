@@ -19,12 +19,12 @@ LIMIT = 256.0  # of a hidden value
 class Meta:
     """What stays the same through the refinement."""
 
-    noise: Any  # float32 [b, h, a], x_0
-    features: Any  # float32 [b, d], of the robot's state and the mean context
-    robot: Any  # float32 [b, 1, d], the state's own token
-    keys: Any  # compute dtype [b, n, heads, d / heads], of the context
+    noise: Any  # float32 [m, h, a], x_0; m is b, or b * n where each observation has n draws
+    features: Any  # float32 [m, d], of the robot's state and the mean context
+    robot: Any  # float32 [m, 1, d], the state's own token
+    keys: Any  # compute dtype [b, t, heads, d / heads], of the context's tokens
     values: Any  # likewise
-    mask: Any  # bool [b, n], which of them may be read
+    mask: Any  # bool [b, t], which of them may be read
 
 
 class ControlIrp(nnx.Module):
@@ -83,11 +83,15 @@ class ControlIrp(nnx.Module):
         mean = layers.masked_mean(seen, context["mask"])
         features = jax.nn.gelu(self.situation(jnp.concatenate([state, mean], axis=-1)), approximate=True)
         noise = self._noise(inputs, b, key)
-        actions = self.prior(features).reshape(noise.shape) + self.spread[...][None] * noise
-        meta = Meta(noise, features, self.robot(state)[:, None], split[:, :, 0], split[:, :, 1], context["mask"])
-        hidden = features[:, None] + self.position[...][None]
-        x = {"actions": actions, "hidden": hidden}
-        return irp.State(x, jnp.zeros(b, jnp.int32), jnp.ones(b, jnp.float32), meta)
+        rows = noise.shape[0]
+        prior, robot = self.prior(features).reshape(b, *noise.shape[1:]), self.robot(state)[:, None]
+        prior, features, robot = (jnp.repeat(each, rows // b, axis=0) for each in (prior, features, robot))
+        meta = Meta(noise, features, robot, split[:, :, 0], split[:, :, 1], context["mask"])
+        x = {
+            "actions": prior + self.spread[...][None] * noise,
+            "hidden": features[:, None] + self.position[...][None],
+        }
+        return irp.State(x, jnp.zeros(rows, jnp.int32), jnp.ones(rows, jnp.float32), meta)
 
     def _robot_state(self, inputs: irp.Inputs) -> Float[Array, "b s"]:
         if inputs.state.ndim != 3 or inputs.state.shape[1:] != (1, self.actions.state):
@@ -97,12 +101,15 @@ class ControlIrp(nnx.Module):
             )
         return inputs.state[:, 0]
 
-    def _noise(self, inputs: irp.Inputs, batch: Any, key: Array) -> Float[Array, "b h a"]:
+    def _noise(self, inputs: irp.Inputs, batch: Any, key: Array) -> Float[Array, "m h a"]:
         chunk = (self.actions.horizon, self.actions.width)
         if inputs.noise is None:
             return jax.random.normal(key, (batch, *chunk), jnp.float32)
-        if inputs.noise.ndim != 3 or inputs.noise.shape[1:] != chunk:
-            raise ValueError(f"Inputs.noise must be float32 [b, {chunk[0]}, {chunk[1]}]; got {inputs.noise.shape}.")
+        if inputs.noise.ndim != 3 or inputs.noise.shape[1:] != chunk or inputs.noise.shape[0] % batch:
+            raise ValueError(
+                f"Inputs.noise must be float32 [b, {chunk[0]}, {chunk[1]}], or [b * n, ...] for n draws each; got "
+                f"{inputs.noise.shape} for b = {batch}."
+            )
         return inputs.noise
 
     def step(self, state: irp.State, inputs: irp.Inputs) -> irp.State:
@@ -175,13 +182,13 @@ class _Block(nnx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "b t d"],
-        modulation: Float[Array, "b 6 d"],
+        x: Float[Array, "m t d"],
+        modulation: Float[Array, "m 6 d"],
         keys: Num[Array, "b n h c"],
         values: Num[Array, "b n h c"],
         *,
         mask: Bool[Array, "b n"],
-    ) -> Float[Array, "b t d"]:
+    ) -> Float[Array, "m t d"]:
         def normed(x: Array, index: int) -> Array:
             shift, scale = modulation[:, 2 * index, None], modulation[:, 2 * index + 1, None]
             return self.norms[index](x) * (1.0 + scale) + shift

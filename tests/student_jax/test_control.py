@@ -63,6 +63,15 @@ def test_drawn_noise_is_the_keys_and_kept(make_control, make_observation):
     np.testing.assert_allclose(actions(module, inputs), actions(module, given), atol=1e-6)
 
 
+def test_draws_of_one_observation_are_as_if_it_were_repeated(make_control, make_observation):
+    module, inputs = make_control(), make_observation()
+    noise = jax.random.normal(KEY, (6, *inputs.noise.shape[1:]))
+    together = actions(module, dataclasses.replace(inputs, noise=noise))
+    alone = [actions(module, dataclasses.replace(inputs, noise=noise[at::3])) for at in range(3)]
+    for at, chunk in enumerate(alone):
+        np.testing.assert_allclose(together[:, at::3], chunk, atol=1e-5)
+
+
 def test_masked_context_has_no_influence_and_the_rest_has(make_control, make_observation):
     module, inputs = make_control(), make_observation()
     found = inputs.context["language"]
