@@ -17,12 +17,13 @@ $(STAMP): pyproject.toml
 
 # Demonstrations -> features of the shipped stand-in -> student -> success table and videos. A second call goes on.
 ROBOT := runs/demo
+FAST := --optimiser muon --lr 8e-3
 TASKS := button-press drawer-close drawer-open faucet-open faucet-close
 demo: $(STAMP)
 	$(BIN)/python -m bridge.demonstrations --out $(ROBOT)/data --tasks $(TASKS) --episodes 24 --validation 4 --test 4
 	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(ROBOT)/data --out $(ROBOT)/store
 	$(BIN)/python -m train.main --stage end-to-end --store $(ROBOT)/store --out $(ROBOT)/student --preset standin \
-		--steps 500 --eval-every 125 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
+		$(FAST) --steps 400 --eval-every 100 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
 	$(BIN)/python -m eval.benchmark --suite metaworld --run $(ROBOT)/student --store $(ROBOT)/store \
 		--teacher standin-robot --tasks $(TASKS) --out $(ROBOT)/report --quick --resume
 
@@ -41,7 +42,7 @@ DATA := runs/datasets/metaworld
 STORE := runs/features/metaworld
 ALONE := --loss.tokens 0 --loss.cosine 0 --loss.attention 0 --loss.rise 0 --loss.fused 0 --loss.fused-cosine 0 \
 	--loss.text 0 --loss.actions 0 --loss.objects 0 --loss.demonstration 5
-E2E := $(BIN)/python -m train.main --stage end-to-end --preset standin --store $(STORE)
+E2E := $(BIN)/python -m train.main --stage end-to-end --preset standin --store $(STORE) $(FAST) --steps 1500 --eval-every 300
 robot: $(STAMP)
 	$(BIN)/python -m bridge.demonstrations --out $(DATA)
 	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(DATA) --out $(STORE)

@@ -118,7 +118,10 @@ def test_disturbed_cameras_change_what_is_seen_and_nothing_else(shared):
     np.testing.assert_array_equal(plain.queries[0].state, noisy.queries[0].state)
 
 
-@pytest.mark.parametrize("chunk", [np.zeros((2, 4, 4)), np.zeros((2, 16, 3)), np.full((2, 16, 4), np.nan)])
+SHORT = np.zeros((2, simulator.EXECUTE - 1, 4))
+
+
+@pytest.mark.parametrize("chunk", [SHORT, np.zeros((2, 16, 3)), np.full((2, 16, 4), np.nan)])
 def test_a_policy_that_answers_wrongly_is_refused(shared, chunk):
     with pytest.raises(ValueError, match="policy"):
         simulator.rollout(lambda query: chunk, "drawer-open", [1], shared=shared)
