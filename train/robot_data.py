@@ -72,12 +72,10 @@ class Observations:
         return self._cached[name][positions] if name in self._cached else self._fetch(name, positions)
 
     def _fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
-        axis = self._reader.manifest.features[name].axis
-        rows = self._rows(axis)
-        found = self._reader.read(name, self._reader.starts[axis][self._records[positions]], rows)
-        if axis == "image":
+        found = self._reader.take(name, self._records[positions])
+        if self._reader.manifest.features[name].axis == "image":
             return found.reshape(len(positions), self.views, self.tokens, *found.shape[2:])
-        return found if axis == "frame" else found[:, 0]
+        return found
 
     def _rows(self, axis: str) -> int:
         counts = {"record": 1, "frame": self.views, "image": self.views * self.tokens}
