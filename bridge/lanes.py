@@ -100,8 +100,8 @@ def _serve(pipe: Connection, count: int) -> None:
         one.close()
 
 
-def _reset(one: scene.Scene, task: str, seed: int, light: scene.Light) -> Moved:
-    one.reset(task, seed, light=light)
+def _reset(one: scene.Scene, task: str, seed: int, light: scene.Light, blind: bool) -> Moved:
+    one.reset(task, seed, light=light, blind=blind)
     return Moved(one.view(), 0)
 
 

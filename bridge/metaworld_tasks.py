@@ -162,6 +162,11 @@ def find(name: str) -> Task:
     return TASKS[name]
 
 
+def asked_for(text: str) -> str | None:
+    """The task that a phrasing asks for; None where no task has it."""
+    return next((name for name, task in TASKS.items() if text in (*task.phrasings, *task.held_out)), None)
+
+
 def instruction(name: str, seed: int, *, held_out: bool = False) -> str:
     """The phrasing that an episode of this seed is asked with."""
     task = find(name)

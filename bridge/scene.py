@@ -22,6 +22,8 @@ REPEAT = 2
 FPS = 80 // REPEAT
 STATE = {"hand": 3, "gripper": 1}
 ACTION = {"delta": 3, "gripper": 1}
+MEANT = 16
+"""Placements behind the picture that a blind policy is shown."""
 OBJECTS = ("hand", "object")
 """What `View.objects` locates: simulator truth, for labels and pictures, never an input of a policy."""
 
@@ -57,6 +59,7 @@ class Scene:
         self.size, self.success, self.task = size, False, ""
         self._simulation, self._environments = _modules(), {}
         self._renderer, self._lamps = None, {}
+        self._means, self._shown = {}, None
 
     def __enter__(self) -> Scene:
         return self
@@ -70,8 +73,9 @@ class Scene:
             self._renderer.close()
             self._renderer = None
 
-    def reset(self, task: str, seed: int, *, light: Light = Light()) -> None:
-        """Place the task's object as the seed says, hand at rest."""
+    def reset(self, task: str, seed: int, *, light: Light = Light(), blind: bool = False) -> None:
+        """Place the task's object as the seed says, hand at rest. blind: every view will show `mean_frames` instead."""
+        self._shown = self.mean_frames(task) if blind else None
         environment = self._environment(task)
         data = {"rand_vec": placement(environment, seed), "env_cls": type(environment), "partially_observable": True}
         metaworld = self._simulation.metaworld
@@ -91,11 +95,21 @@ class Scene:
 
     def view(self) -> View:
         """Render and measure."""
-        frames = np.stack([self._render(camera) for camera in CAMERAS])
+        frames = self._shown if self._shown is not None else np.stack([self._render(camera) for camera in CAMERAS])
         observed = self._now._get_obs()
         objects = np.stack([observed[:3], self._now._get_pos_objects()[:3]]).astype(np.float32)
         pixels = np.stack([self._project(camera, objects) for camera in CAMERAS])
         return View(frames, observed[:4].astype(np.float32), objects, pixels, self.success)
+
+    def mean_frames(self, task: str) -> np.ndarray:
+        """The mean picture of a task's first frames over MEANT training placements, uint8 [v, h, w, 3]."""
+        if task not in self._means:
+            frames = []
+            for seed in metaworld_tasks.split_seeds("train", MEANT):
+                self.reset(task, seed)
+                frames.append(self.view().frames)
+            self._means[task] = np.mean(frames, axis=0).round().astype(np.uint8)
+        return self._means[task]
 
     def expert(self) -> np.ndarray:
         """The scripted expert's action [4] in the present state. It knows the simulator's state and the goal."""

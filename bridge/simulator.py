@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bridge import lanes, metaworld_tasks, scene
+from bridge.embodiment import Embodiment
+from bridge.transform import EmbodimentError
 
 LIMIT = 100
 """Actions after which an episode has failed; the scripted experts need 20 to 60."""
@@ -72,6 +74,8 @@ class Conditions:
     dropped: float = 0.0
     """Chance that a view at a query is black."""
     light: scene.Light = scene.Light()  # noqa: RUF009 - frozen
+    blind: bool = False
+    """Every frame is the mean picture of its task: all that can be seen is which task it may be."""
     record: bool = False
     """Keep every frame."""
     keep_views: bool = False
@@ -109,6 +113,17 @@ def run(
         yield from _ordered(_rounds(farm, policy, list(jobs), conditions), len(jobs))
 
 
+def cameras(body: Embodiment) -> list[int]:
+    """Where the embodiment's views are among the simulator's; EmbodimentError where it is another robot's."""
+    known = list(scene.CAMERAS)
+    if unknown := [key for key in body.transform.video_keys if key not in known]:
+        raise EmbodimentError(f"embodiment {body.tag} sees {unknown}; the simulator has {', '.join(known)}")
+    for group, widths in (("state", scene.STATE), ("action", scene.ACTION)):
+        if (has := body.dimensions(group)) != widths:
+            raise EmbodimentError(f"embodiment {body.tag} has {group} {has}; the simulator's robot has {widths}")
+    return [known.index(key) for key in body.transform.video_keys]
+
+
 class _Run:
     """One episode under way in a lane."""
 
@@ -141,7 +156,8 @@ def _rounds(
     while waiting or busy:
         free = [lane for lane in range(farm.count) if lane not in busy][: len(waiting)]
         begun = [(lane, *waiting.pop(0)) for lane in free]
-        views = farm.round([(lane, ("reset", job.task, job.seed, conditions.light)) for lane, _, job in begun])
+        how = (conditions.light, conditions.blind)
+        views = farm.round([(lane, ("reset", job.task, job.seed, *how)) for lane, _, job in begun])
         busy |= {lane: _Run(i, job, moved.view) for (lane, i, job), moved in zip(begun, views, strict=True)}
         order = sorted(busy)
         chunks = _ask(policy, [busy[lane] for lane in order], farm.count, conditions)

@@ -14,9 +14,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from bridge import arc, manifest, scene, store
+from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
-from eval import export, metaworld, origin, outcomes, page, quality, report, runs, speed, throughput
+from eval import export, metaworld, origin, page, quality, report, runs, speed, throughput
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker

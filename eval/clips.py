@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Sequence
 
 from bridge import simulator
+from bridge.outcomes import Ledger, Outcome
 from eval import teacher as teachers
 from eval import videos
-from eval.outcomes import Ledger, Outcome
 from eval.robot_page import Clip
 from eval.rollouts import Farm
 

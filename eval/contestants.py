@@ -42,6 +42,7 @@ class Cast:
             "data": [{run.record.store for run in part} for part in (ours, theirs)],
             "steps": [{run.record.steps for run in part} for part in (ours, theirs)],
             "seeds": [[run.seed for run in part] for part in (ours, theirs)],
+            "recipe": [runs.recipe(part[0]) | {"loss": None} for part in (ours, theirs)],
         }
         wrong = [fact for fact, (one, other) in facts.items() if one != other]
         return f"not like for like: other {' and '.join(wrong)} than the student" if wrong else ""
@@ -80,7 +81,7 @@ def parse(text: str) -> tuple[str, list[pathlib.Path]]:
 
 
 def _load(folders: Sequence[pathlib.Path]) -> list[runs.Run]:
-    return sorted(runs.load(folders), key=lambda run: run.seed)
+    return sorted(runs.load(folders, "last"), key=lambda run: run.seed)
 
 
 def actors(cast: Cast, name: str) -> list[Contestant]:

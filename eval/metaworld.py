@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from bridge import conditions, metaworld_tasks, simulator, store
+from bridge.outcomes import Ledger, OutcomeError
 from eval import (
     contestants,
     control,
@@ -27,7 +28,6 @@ from eval import teacher as teachers
 from eval.contestants import STUDENT, Cast
 from eval.observations import Observations
 from eval.options import Config
-from eval.outcomes import Ledger, OutcomeError
 from eval.teacher import Teacher
 from eval.ticker import Tick
 

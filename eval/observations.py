@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bridge import store
+from bridge import shuffle, store
 from eval.frames import SplitError
 from train import words
 
@@ -50,9 +50,10 @@ class Observations:
         return len(self.records)
 
     def batches(self, lexicon: words.Words, length: int, *, shuffled: bool = False) -> Iterator[Batch]:
-        """Every observation in order. shuffled: with the images of another one of the same instruction."""
+        """Every observation in order. shuffled: with the images of another episode of the same task."""
         text = lexicon.encode(self.instructions, length)
-        images = shuffled_within(self._asked) if shuffled else np.arange(len(self))
+        said = [self.instructions[i] for i in self._asked]
+        images = shuffle.of_another_episode(said, self.episode) if shuffled else np.arange(len(self))
         for first in range(0, len(self), BATCH):
             yield self._read(np.arange(first, min(first + BATCH, len(self))), images, text)
 
@@ -73,12 +74,3 @@ class Observations:
 
     def _take(self, name: str, at: np.ndarray) -> np.ndarray:
         return self._reader.take(name, self.records[at])
-
-
-def shuffled_within(groups: np.ndarray) -> np.ndarray:
-    """A permutation that moves every member of a group to another place of its group (where it has several)."""
-    order = np.arange(len(groups))
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        order[members] = np.roll(members, max(1, len(members) // 2))
-    return order

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from bridge import conditions, lanes, simulator
-from eval.outcomes import Ledger, Outcome
+from bridge.outcomes import Ledger, Outcome
 from eval.ticker import Tick
 
 
@@ -55,9 +55,8 @@ def fill(
     if not left:
         return
     label = f"{contestant.name} {'' if contestant.seed is None else contestant.seed} {condition}"
-    policy = conditions.blinded(contestant.policy) if condition == "blind" else contestant.policy
     disturbed = conditions.cameras(condition)
-    for episode in simulator.run(policy, left, conditions=disturbed, shared=farm.lanes):
+    for episode in simulator.run(contestant.policy, left, conditions=disturbed, shared=farm.lanes):
         ledger.add(outcome(contestant, condition, episode))
         tick(label, 1, len(left))
 

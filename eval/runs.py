@@ -3,10 +3,11 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 from bridge import store
 from student_jax.student import Student
-from train import checkpoint, record
+from train import checkpoint, plain, record
 
 HOME = pathlib.Path("runs")
 
@@ -17,7 +18,7 @@ class RunError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One trained student: its folder, what config.json says of it, and the best checkpoint's averaged weights."""
+    """One trained student: its folder, what config.json says of it, and a checkpoint's averaged weights."""
 
     folder: pathlib.Path
     record: record.Record
@@ -42,11 +43,17 @@ def newest(home: pathlib.Path = HOME) -> pathlib.Path:
     return max(found, key=lambda folder: ((folder / "best").stat().st_mtime, folder.name))
 
 
-def load(folders: Sequence[pathlib.Path]) -> list[Run]:
-    """The runs, which must differ in nothing but their seed."""
+def recipe(run: Run) -> dict:
+    """What decides the weights beside seed, store and student, as plain values by dotted name's first part."""
+    found = plain.to_json(run.record.config)
+    return {name: value for name, value in found.items() if name not in ("seed", "launch", "loop")}
+
+
+def load(folders: Sequence[pathlib.Path], which: Literal["best", "last"] = "best") -> list[Run]:
+    """The runs, which must differ in nothing but their seed; `last`: of the end of training, whatever was best."""
     runs = []
     for folder in folders:
-        student, _ = checkpoint.load_student(folder)
+        student, _ = checkpoint.load_student(folder, which)
         runs.append(Run(folder, record.read(folder), student))
     first = runs[0]
     for other in runs[1:]:
@@ -54,6 +61,11 @@ def load(folders: Sequence[pathlib.Path]) -> list[Run]:
             raise RunError(
                 f"{first.folder} and {other.folder} differ in student or teacher: only seeds of one setting are "
                 "averaged; report them one by one with --run and --out"
+            )
+        if unlike := plain.differences(recipe(first), recipe(other)):
+            raise RunError(
+                f"{first.folder} and {other.folder} were trained differently ({'; '.join(unlike)}): only seeds of one "
+                "setting are averaged; a control is given with --control"
             )
         if other.seed in [run.seed for run in runs if run is not other]:
             raise RunError(f"{other.folder} has seed {other.seed} like another --run: give runs of different seeds")

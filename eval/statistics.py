@@ -48,7 +48,7 @@ def estimate(metric: Metric, weights: np.ndarray) -> Estimate:
     return Estimate(value, *interval(metric(weights)))
 
 
-def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, trials: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"expected 0 <= successes <= trials and at least one trial, got {successes} of {trials}")

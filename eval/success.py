@@ -64,6 +64,12 @@ class Results:
         )
 
 
+def over_goals(success: Success) -> Estimate:
+    """Mean of bool [seeds, tasks, goals] with Wilson's interval: a goal counts once, however many seeds tried it."""
+    mean = float(success.mean())
+    return Estimate(mean, *statistics.wilson(mean * success[0].size, success[0].size))
+
+
 def slug(name: str) -> str:
     """A name as a part of a row's id."""
     return name.replace("+", "_").replace("-", "_")
@@ -194,8 +200,8 @@ class Book:
             note = f"{self.results.why(policy)} under swapped instructions"
             return [self.row(f"{policy}.success_swapped", None, "of episodes", note=note, better="lower", **bar)]
         pair = " and ".join(metaworld_tasks.LOOK_ALIKE)
-        found = Estimate(float(success.mean()), *statistics.wilson(int(success.sum()), success.size))
-        note = f"{pair}, each asked for the other; Wilson over all seeds' episodes"
+        found = over_goals(success)
+        note = f"{pair}, each asked for the other; Wilson over goals, seeds averaged"
         return [
             self.row(f"{policy}.success_swapped", found, "of episodes", of=success, note=note, better="lower", **bar)
         ]
@@ -231,8 +237,8 @@ class Book:
         return rows
 
     def _task(self, name: str, success: Success) -> report.Row:
-        found = Estimate(float(success.mean()), *statistics.wilson(int(success.sum()), success.size))
+        found = over_goals(success)
         singles = success.mean(axis=(1, 2))
-        note = "Wilson over all seeds' episodes" if len(success) > 1 else ""
+        note = "Wilson over goals, seeds averaged" if len(success) > 1 else ""
         row = self.row(name, found, "of episodes", of=success, note=note)
         return dataclasses.replace(row, seed_low=float(singles.min()), seed_high=float(singles.max())) if note else row

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import safetensors
 
-from eval.outcomes import Ledger, OutcomeError
+from bridge.outcomes import Ledger, OutcomeError
 
 NAME = "teacher"
 HOMES = (pathlib.Path("runs/teachers"), pathlib.Path(__file__).parents[1] / "teacher_torch" / "standins")
@@ -33,6 +33,7 @@ class Teacher:
         base = [sys.executable, "-m", "teacher_torch.closed_loop", "--teacher", self.name]
         base += ["--episodes", str(episodes), "--split", split, "--condition", condition, "--out", str(out)]
         base += ["--tokenizer", self.tokenizer] if self.tokenizer else []
+        base += ["--digest", self.digest]
         return [*base, "--tasks", *tasks]
 
 

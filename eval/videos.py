@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from bridge import scene, simulator
-from eval.outcomes import Outcome
+from bridge.outcomes import Outcome
 
 OPTIONS = {"crf": "20", "preset": "veryfast", "threads": "1"}
 SCALE, GAP = 2, 16

@@ -17,11 +17,9 @@ DECISIONS = 10_000  # more than an episode has: seed * DECISIONS + decision is a
 class Actor:
     """A teacher with its embodiment. The same observation and noise seed give the same chunk, whatever the batch."""
 
-    def __init__(
-        self, model: Groot, body: embodiments.Embodiment, tokenizer: Tokenizer, *, steps: int = 4, blind: bool = False
-    ) -> None:
-        """steps: integration steps; blind: every frame is replaced by grey, to see what can be done without eyes."""
-        self.model, self.body, self.steps, self.blind = model, body, steps, blind
+    def __init__(self, model: Groot, body: embodiments.Embodiment, tokenizer: Tokenizer, *, steps: int = 4) -> None:
+        """steps: integration steps."""
+        self.model, self.body, self.steps = model, body, steps
         self.preparer = robot_inputs.Preparer(model.config, body, tokenizer)
         self.width = sum(body.widths("action").values())
 
@@ -31,7 +29,7 @@ class Actor:
     ) -> np.ndarray:
         """Normalised actions float32 [b, h, a] from frames uint8 [b, v, h, w, 3], normalised state [b, 1, d] and noise
         [b, h, action_dim]. Prompts of one length go through the head together."""
-        given = self.preparer.prepare(np.full_like(frames, 128) if self.blind else frames, state, instruction)
+        given = self.preparer.prepare(frames, state, instruction)
         out = np.zeros((len(frames), noise.shape[1], self.width), np.float32)
         for at in robot_inputs.by_length(self.preparer, instruction):
             part = robot_inputs.rows(given, at, views=frames.shape[1]).to(self.model.connector.weight.device)
@@ -44,8 +42,9 @@ class Actor:
     def __call__(self, query: simulator.Query) -> np.ndarray:
         """As a simulator policy: actions [b, h, 4] in physical units."""
         state = embodiments.normalise_rows(self.body, query.state)[:, None]
+        frames = query.frames[:, simulator.cameras(self.body)]
         noise = taps.draw_noise(self.model, noise_seeds(query))[:, 0]
-        return embodiments.denormalise_rows(self.body, self.chunks(query.frames, state, query.instruction, noise))
+        return embodiments.denormalise_rows(self.body, self.chunks(frames, state, query.instruction, noise))
 
 
 def noise_seeds(query: simulator.Query) -> list[int]:

@@ -13,7 +13,7 @@ import rich.progress
 import torch
 import tyro
 
-from bridge import conditions, lanes, lerobot_video, metaworld_tasks, scene, simulator
+from bridge import conditions, lanes, lerobot_video, metaworld_tasks, outcomes, scene, simulator
 from bridge import embodiment as embodiments
 from bridge.lerobot_files import DatasetError
 from teacher_torch import provenance, request, robot_inputs, standin
@@ -23,6 +23,7 @@ from teacher_torch.groot.checkpoint import CheckpointError
 from teacher_torch.groot.config import ConfigError
 from teacher_torch.groot.tokenizer import TokenizerError
 
+NAME = "teacher"
 USER_ERRORS = (
     *(FileNotFoundError, CheckpointError, ConfigError, TokenizerError, embodiments.EmbodimentError, DatasetError),
     *(robot_inputs.RobotInputError, scene.SimulatorError, provenance.ProvenanceError, ValueError),
@@ -42,8 +43,8 @@ class Options:
     split: Literal["train", "validation", "test"] = "test"
     """Whose placements."""
     condition: Literal["normal", "blind", "held-out", "swapped", "noise", "dropped", "light"] = "normal"
-    """blind: grey frames; held-out: phrasings never trained on; swapped: asked for the look-alike task; the others
-    disturb the cameras."""
+    """blind: the mean picture of the task; held-out: phrasings never trained on; swapped: asked for the look-alike
+    task; the others disturb the cameras."""
     out: pathlib.Path = pathlib.Path("runs/closed-loop/episodes.jsonl")
     """Where the outcomes are written, one line per episode."""
     videos: pathlib.Path | None = None
@@ -60,6 +61,8 @@ class Options:
     """cpu, cuda, cuda:1, ...; auto is a GPU where there is one."""
     tokenizer: str | None = None
     """Folder or hub id of GR00T's tokenizer, or packaged. Default: the teacher's own, or the hub's."""
+    digest: str = ""
+    """Refuse any other teacher than the one of this digest, before anything runs."""
 
 
 def load_actor(options: Options) -> tuple[Actor, standin.Teacher]:
@@ -70,7 +73,7 @@ def load_actor(options: Options) -> tuple[Actor, standin.Teacher]:
     words = request.load_tokenizer(options.tokenizer, teacher)
     steps = options.steps or model.config.head.steps
     body = embodiments.load(teacher.folder)
-    return Actor(model, body, words, steps=steps, blind=options.condition == "blind"), teacher
+    return Actor(model, body, words, steps=steps), teacher
 
 
 def jobs(options: Options) -> list[simulator.Job]:
@@ -82,58 +85,34 @@ def jobs(options: Options) -> list[simulator.Job]:
 def run(options: Options) -> None:
     """Run what is missing and write it, line by line."""
     actor, teacher = load_actor(options)
-    done = held(options.out, options.condition, teacher.digest)
-    left = [job for job in jobs(options) if (job.task, job.seed) not in done]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.digest not in ("", teacher.digest):
+        raise ValueError(
+            f"--teacher {options.teacher} is {teacher.digest[:12]}, not {options.digest[:12]}: name that one"
+        )
+    ledger = outcomes.Ledger(options.out)
+    ledger.claim(NAME, None, teacher.digest)
+    left = ledger.missing(NAME, None, options.condition, jobs(options))
     how = conditions.cameras(options.condition)
-    with lanes.Lanes(options.processes) as farm, options.out.open("a", encoding="utf-8") as file:
+    with lanes.Lanes(options.processes) as farm:
         for episode in progress(simulator.run(actor, left, conditions=how, shared=farm), len(left)):
-            line = outcome(episode, condition=options.condition, teacher=teacher)
-            file.write(json.dumps(line) + "\n")
-            file.flush()
+            ledger.add(outcome(episode, condition=options.condition, teacher=teacher))
         if options.videos:
             film(options, actor, farm, how)
 
 
-def outcome(episode: simulator.Episode, *, condition: str, teacher: standin.Teacher) -> dict[str, object]:
-    """One line of episodes.jsonl."""
-    return {
-        "suite": "metaworld",
-        "policy": "teacher",
-        "digest": teacher.digest,
-        "provenance": teacher.provenance,
-        "condition": condition,
-        "task": episode.task,
-        "goal_seed": int(episode.seed),
-        "student_seed": None,
-        "instruction": episode.instruction,
-        "success": bool(episode.success),
-        "steps": int(episode.steps),
-    }
-
-
-def held(path: pathlib.Path, condition: str, digest: str) -> set[tuple[str, int]]:
-    """(task, seed) of the outcomes under this condition that a file holds; a line that a kill cut short is dropped.
-
-    ValueError where they are another teacher's.
-    """
-    if not path.is_file():
-        return set()
-    found, kept = set(), []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        kept.append(text + "\n")
-        if line.get("policy") == "teacher" and line["condition"] == condition:
-            if line["digest"] != digest:
-                raise ValueError(
-                    f"{path} holds outcomes of another teacher ({line['digest'][:12]}): give another --out"
-                )
-            found.add((line["task"], line["goal_seed"]))
-    path.write_text("".join(kept), encoding="utf-8")
-    return found
+def outcome(episode: simulator.Episode, *, condition: str, teacher: standin.Teacher) -> outcomes.Outcome:
+    """One line of the ledger."""
+    return outcomes.Outcome(
+        policy=NAME,
+        digest=teacher.digest,
+        condition=condition,
+        task=episode.task,
+        goal_seed=int(episode.seed),
+        student_seed=None,
+        instruction=episode.instruction,
+        success=bool(episode.success),
+        steps=int(episode.steps),
+    )
 
 
 def film(options: Options, actor: Actor, farm: lanes.Lanes, how: simulator.Conditions) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bridge import lanes, metaworld_tasks, simulator
+from bridge import lanes, metaworld_tasks, shuffle, simulator
 from teacher_torch import taps
 from teacher_torch.actor import Actor
 from teacher_torch.robot_samples import Samples
@@ -16,12 +16,12 @@ AT_ONCE = 32
 
 
 def demonstrated(actor: Actor, samples: Samples) -> dict[str, float]:
-    """R² of one drawn chunk per example against the demonstrated one, and again with the frames shuffled among the
-    examples of the same instruction: a policy that uses its images loses by that."""
+    """R² of one drawn chunk per example against the demonstrated one, and again with the frames of another
+    episode of the same task: a policy that uses its images loses by that."""
     positions = np.linspace(0, len(samples) - 1, min(EXAMPLES, len(samples))).astype(int)
     batch = samples.read(positions)
     noise = taps.draw_noise(actor.model, positions.tolist())[:, 0]
-    order = shuffled_within(batch.instruction)
+    order = shuffle.of_another_episode(batch.instruction, samples.episode[positions])
 
     def score(frames: np.ndarray) -> float:
         parts = [slice(first, first + AT_ONCE) for first in range(0, len(positions), AT_ONCE)]
@@ -36,16 +36,6 @@ def r_squared(predicted: np.ndarray, target: np.ndarray) -> float:
     """1 - SSE / SST over everything, SST about the mean of each dimension."""
     mean = target.mean(axis=(0, 1), keepdims=True)
     return float(1 - np.square(predicted - target).sum() / np.square(target - mean).sum())
-
-
-def shuffled_within(groups: tuple[str, ...]) -> np.ndarray:
-    """A permutation that moves every member of a group to another place of its group (where it has several)."""
-    order = np.arange(len(groups))
-    names = np.array(groups)
-    for name in dict.fromkeys(groups):
-        members = np.flatnonzero(names == name)
-        order[members] = np.roll(members, max(1, len(members) // 2))
-    return order
 
 
 def success(

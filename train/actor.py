@@ -10,11 +10,11 @@ import numpy as np
 from flax import nnx
 
 from bridge import embodiment as embodiments
-from bridge import scene, simulator
+from bridge import simulator
 from bridge.embodiment import Embodiment
 from student_jax import irp
 from student_jax.student import Student
-from train import config, words
+from train import words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class StudentActor:
     ):
         """rows: of the one compiled program."""
         self.student, self.words, self.body, self.rows, self.effort = student, lexicon, body, rows, effort
-        self._cameras = _cameras(body)
+        self._cameras = simulator.cameras(body)
         self._graph, state = nnx.split(student.folded())
         self._state = nnx.to_pure_dict(state)
 
@@ -115,14 +115,3 @@ def _program(graph: nnx.GraphDef, effort: Effort) -> Callable:
         return student.control.output(last)["actions"]
 
     return jax.jit(act)
-
-
-def _cameras(body: Embodiment) -> list[int]:
-    """Where the embodiment's views are among the simulator's."""
-    known = list(scene.CAMERAS)
-    if unknown := [key for key in body.transform.video_keys if key not in known]:
-        raise config.ConfigError(f"embodiment {body.tag} sees {unknown}; the simulator has {', '.join(known)}")
-    for group, widths in (("state", scene.STATE), ("action", scene.ACTION)):
-        if (has := body.dimensions(group)) != widths:
-            raise config.ConfigError(f"embodiment {body.tag} has {group} {has}; the simulator's robot has {widths}")
-    return [known.index(key) for key in body.transform.video_keys]

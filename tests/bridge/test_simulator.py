@@ -52,6 +52,18 @@ def test_seeds_place_the_object_across_the_whole_span(stage):
     assert (np.abs(x) <= metaworld_tasks.SPAN + 0.02).all()
 
 
+def test_a_blind_scene_shows_the_same_picture_wherever_the_object_is(stage):
+    shown = []
+    for seed in (2_000_000, 2_000_001):
+        stage.reset("drawer-open", seed, blind=True)
+        shown.append(stage.view())
+        stage.step(np.ones(4))
+        np.testing.assert_array_equal(stage.view().frames, shown[-1].frames)
+    np.testing.assert_array_equal(shown[0].frames, shown[1].frames)
+    assert np.abs(shown[0].objects - shown[1].objects).max() > 0.01
+    assert np.abs(see(stage, "drawer-open", 2_000_000).frames - shown[0].frames.astype(int)).max() > 30
+
+
 def test_only_the_instruction_tells_the_look_alike_pair_apart(stage):
     one, other = (see(stage, task, 3) for task in metaworld_tasks.LOOK_ALIKE)
     different = np.abs(one.frames.astype(int) - other.frames).max(-1) > 8

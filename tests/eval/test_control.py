@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bridge import embodiment, metaworld_tasks, simulator
+from bridge.transform import EmbodimentError
 from eval import control, runs
 from student_jax import irp
 from train import actor as actors
-from train import config
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -118,5 +118,5 @@ def test_a_run_that_cannot_act_says_what_to_train(run, tmp_path):
 
 def test_a_robot_that_is_not_the_simulators_is_refused(actor):
     alien = dataclasses.replace(actor.body.transform, video_keys=("wrist",))
-    with pytest.raises(config.ConfigError, match="wrist"):
+    with pytest.raises(EmbodimentError, match="wrist"):
         actors.StudentActor(actor.student, actor.words, dataclasses.replace(actor.body, transform=alien), rows=4)

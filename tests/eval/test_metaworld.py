@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bridge import conditions, lanes, metaworld_tasks
-from eval import benchmark, contestants, metaworld, options, outcomes, report, runs, videos
+from bridge import conditions, lanes, metaworld_tasks, outcomes
+from eval import benchmark, contestants, metaworld, options, report, runs, videos
 from eval import teacher as teachers
 
 TASKS = ("drawer-open", *metaworld_tasks.LOOK_ALIKE)

@@ -49,14 +49,6 @@ def test_channels_are_scored_one_by_one():
     np.testing.assert_allclose(found, [1, 0], atol=1e-12)
 
 
-def test_images_are_shuffled_within_their_instruction_and_all_moved():
-    groups = RNG.integers(0, 3, 40)
-    order = observations.shuffled_within(groups)
-    assert sorted(order) == list(range(40))
-    np.testing.assert_array_equal(groups[order], groups)
-    assert (order != np.arange(40)).all()
-
-
 @pytest.fixture(scope="module")
 def seen(robots):
     return observations.Observations(store.open(robots), "validation")

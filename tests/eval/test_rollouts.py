@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bridge import conditions, metaworld_tasks, simulator
-from eval import outcomes, rollouts
+from bridge import conditions, metaworld_tasks, outcomes, simulator
+from eval import rollouts
 
 TASKS = ("drawer-open", *metaworld_tasks.LOOK_ALIKE)
 JOBS = conditions.jobs("normal", TASKS, range(3))
@@ -97,13 +97,12 @@ def test_held_out_phrasings_reach_the_policy(tmp_path, fake_lanes):
     assert {text for query in policy.queries for text in query.instruction} <= held
 
 
-def test_blind_and_noisy_conditions_change_the_frames_alone(tmp_path, fake_lanes):
+def test_a_noisy_condition_changes_the_frames_alone(tmp_path, fake_lanes):
     frames = {}
-    for condition in ("normal", "blind", "noise"):
+    for condition in ("normal", "noise"):
         policy = Policy()
         fill(tmp_path / condition, fake_lanes, policy, condition=condition, jobs=JOBS[:1])
         frames[condition] = policy.queries[0].frames
-    assert (frames["blind"] == conditions.GREY).all()
     assert 5 < np.abs(frames["noise"].astype(float) - frames["normal"]).mean() < 25
 
 

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from eval import runs
+from train import config
 
 
 @pytest.fixture
@@ -43,8 +44,17 @@ def test_runs_of_different_teachers_are_refused(trained, monkeypatch):
         return found if folder == trained else dataclasses.replace(found, teacher={"id": "another"})
 
     monkeypatch.setattr(runs.record, "read", read)
-    monkeypatch.setattr(runs.checkpoint, "load_student", lambda folder: (None, None))
+    monkeypatch.setattr(runs.checkpoint, "load_student", lambda folder, which: (None, None))
     with pytest.raises(runs.RunError, match="one by one"):
+        runs.load([trained, trained.parent / "other"])
+
+
+def test_runs_of_another_recipe_are_no_seeds_of_one_setting(trained, loaded, monkeypatch):
+    changed = dataclasses.replace(loaded.record.config, loss=config.LossWeights(tokens=0.0), seed=1)
+    other = dataclasses.replace(loaded.record, config=changed)
+    monkeypatch.setattr(runs.record, "read", lambda folder: loaded.record if folder == trained else other)
+    monkeypatch.setattr(runs.checkpoint, "load_student", lambda folder, which: (None, None))
+    with pytest.raises(runs.RunError, match=r"loss\.tokens: 1\.0 -> 0\.0.*--control"):
         runs.load([trained, trained.parent / "other"])
 
 

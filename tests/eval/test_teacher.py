@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from eval import outcomes, teacher
+from bridge import conditions, outcomes
+from eval import teacher
 
 TEACHER = teacher.Teacher("standin-robot", "d7", tokenizer="words/")
 ASKED = {"split": "train", "tasks": ("a", "b"), "seeds": range(4, 6)}
 
 
 def line(task, seed, **changes):
-    fields = {"suite": "metaworld", "policy": "teacher", "digest": "d7", "provenance": "stand-in", "condition": "noise"}
+    fields = {
+        "suite": "metaworld",
+        "policy": "teacher",
+        "digest": "d7",
+        "condition": "noise",
+        "rules": conditions.rules("noise"),
+    }
     fields |= {"task": task, "goal_seed": seed, "student_seed": None, "instruction": "x", "success": True, "steps": 3}
     return json.dumps({**fields, **changes}) + "\n"
 
@@ -44,6 +51,7 @@ def test_the_command_line_is_the_one_that_closed_loop_takes(ledger):
     assert teacher.act(TEACHER, ledger, "noise", **ASKED, runner=runner) == ""
     given = [sys.executable, "-m", "teacher_torch.closed_loop", "--teacher", "standin-robot", "--episodes", "2"]
     given += ["--split", "train", "--condition", "noise", "--out", str(ledger.path), "--tokenizer", "words/"]
+    given += ["--digest", TEACHER.digest]
     assert runner.commands == [[*given, "--tasks", "a", "b"]]
     assert len(ledger.of("teacher", None, "noise")) == 4
 

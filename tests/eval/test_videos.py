@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from bridge import simulator
-from eval import clips, outcomes, rollouts, videos
+from bridge import outcomes, simulator
+from eval import clips, rollouts, videos
 
 
 def outcome(task, seed, success):

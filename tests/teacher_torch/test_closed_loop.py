@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge import metaworld_tasks, simulator
+from bridge import conditions, metaworld_tasks, simulator
 from teacher_torch import closed_loop, standin
 
 TEACHER = standin.Teacher("toy", None, "stand-in", "d" * 64, None, "none")
@@ -53,9 +53,9 @@ def test_every_episode_is_one_line_with_its_pairing(asked, tmp_path, capsys):
         (task, seed) for task in ("drawer-open", "faucet-open") for seed in seeds
     ]
     assert found[0] | {"instruction": ""} == {
-        "suite": "metaworld", "policy": "teacher", "digest": "d" * 64, "provenance": "stand-in", "condition": "normal",
-        "task": "drawer-open", "goal_seed": seeds[0], "student_seed": None, "instruction": "", "success": True,
-        "steps": 12,
+        "suite": "metaworld", "policy": "teacher", "digest": "d" * 64, "condition": "normal",
+        "rules": conditions.rules("normal"), "task": "drawer-open", "goal_seed": seeds[0], "student_seed": None,
+        "instruction": "", "success": True, "steps": 12,
     }  # fmt: skip
     assert "2 / 8 episodes solved" in capsys.readouterr().out
 
@@ -88,6 +88,12 @@ def test_outcomes_of_another_teacher_are_not_mixed_in(asked, tmp_path, monkeypat
     monkeypatch.setattr(closed_loop, "load_actor", lambda options: (None, other))
     assert command(out) == 2
     assert "another teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_that_was_not_meant_is_refused_before_it_acts(asked, tmp_path, capsys):
+    assert command(tmp_path / "e.jsonl", "--digest", "e" * 64) == 2
+    assert "is dddddddddddd, not eeeeeeeeeeee: name that one" in capsys.readouterr().err
+    assert asked == []
 
 
 def test_a_missing_teacher_is_one_line(tmp_path, capsys):

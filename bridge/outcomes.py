@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bridge import simulator
+from bridge import conditions, simulator
 
 SUITE = "metaworld"
 FIELDS = ("policy", "digest", "condition", "task", "goal_seed", "student_seed", "instruction", "success", "steps")
@@ -58,7 +58,7 @@ class Ledger:
             return []
         text = self.path.read_text(encoding="utf-8")
         lines = text.splitlines()
-        found = [_parsed(line) for line in lines]
+        found = [self._parsed(line) for line in lines]
         if found and found[-1] is None:
             lines, found = lines[:-1], found[:-1]
         if None in found:
@@ -69,6 +69,20 @@ class Ledger:
         if whole != text:
             _replace(self.path, whole)
         return found
+
+    def _parsed(self, line: str) -> Outcome | None:
+        """None where a line is damaged; OutcomeError where the episode was run under other rules than today's."""
+        try:
+            found = json.loads(line)
+            outcome, rules = Outcome(**{name: found[name] for name in FIELDS}), found["rules"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        if rules != conditions.rules(outcome.condition):
+            raise OutcomeError(
+                f"{self.path} holds episodes that were run under other rules (condition {outcome.condition}; actions "
+                "executed at a time, limit, disturbance, placements): give another --out"
+            )
+        return outcome
 
     def _take(self, outcome: Outcome) -> None:
         known = self._digests.setdefault((outcome.policy, outcome.student_seed), outcome.digest)
@@ -99,7 +113,8 @@ class Ledger:
         self._take(outcome)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"suite": SUITE, **dataclasses.asdict(outcome)}) + "\n")
+            rules = conditions.rules(outcome.condition)
+            file.write(json.dumps({"suite": SUITE, **dataclasses.asdict(outcome), "rules": rules}) + "\n")
 
     def of(self, policy: str, student_seed: int | None, condition: str) -> list[Outcome]:
         """The outcomes of one policy under one condition."""
@@ -114,14 +129,6 @@ class Ledger:
         rows = [self._found[policy, seed, condition] for seed in seeds]
         flat = np.array([[row[job.task, job.seed].success for job in jobs] for row in rows], bool)
         return flat.reshape(len(rows), len({job.task for job in jobs}), -1)
-
-
-def _parsed(line: str) -> Outcome | None:
-    try:
-        found = json.loads(line)
-        return Outcome(**{name: found[name] for name in FIELDS})
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bridge import simulator
-from eval import outcomes
+from bridge import conditions, outcomes, simulator
 
 JOBS = [simulator.Job(task, seed) for task in ("a", "b") for seed in (7, 8, 9)]
 
@@ -83,6 +82,12 @@ def test_a_damaged_line_in_the_middle_is_named(ledger, path):
         outcomes.Ledger(path)
 
 
+def test_episodes_of_other_rules_are_not_mixed_in(ledger, path, monkeypatch):
+    monkeypatch.setitem(conditions.CAMERAS, "normal", simulator.Conditions(execute=8))
+    with pytest.raises(outcomes.OutcomeError, match=r"other rules \(condition normal.*another --out"):
+        outcomes.Ledger(path)
+
+
 def test_another_policy_under_the_same_name_is_an_error(ledger):
     ledger.claim("student", 0, "d0")
     ledger.claim("student", 1, "other seed, other weights")
@@ -93,5 +98,7 @@ def test_another_policy_under_the_same_name_is_an_error(ledger):
 
 
 def test_fields_that_other_commands_add_are_no_damage(ledger, path):
-    path.write_text(path.read_text() + json.dumps({**vars(outcome("c", 1)), "provenance": "stand-in"}) + "\n")
+    path.write_text(
+        path.read_text() + json.dumps({**json.loads(path.read_text().splitlines()[0]), "task": "c", "more": 1}) + "\n"
+    )
     assert len(outcomes.Ledger(path).of("student", 0, "normal")) == 7
