@@ -1,6 +1,8 @@
 """Checks of a robot dataset before anything is trained on it; the first fault is raised as one DatasetError."""
 
+import functools
 import pathlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from bridge.episodes import Dataset
 
 OUTSIDE = 0.01  # share of rows that may lie more than a whole range outside the recorded minimum and maximum
+USED = 0.01  # share of its recorded range that the most moving value of a group moves through in some episode, at least
 TIMING = 0.5  # rows: a time stamp further than this from frame_index / fps belongs to another frame
 
 
@@ -83,13 +86,14 @@ def everything(dataset: "Dataset", *, deep: bool, progress: rich.progress.Progre
     body = dataset.embodiment if path.is_file() else None
     outside = Outside(path)
     task = progress.add_task("checking episodes", total=len(dataset.episodes)) if progress else None
+    packets = functools.cache(lerobot_video.packets)  # a file of many episodes is opened once
     for episode in dataset.episodes:
         rows = dataset.rows(episode.index)
         _rows(dataset, episode, rows)
         if body is not None:
             outside.add(body, rows)
             _rotations(dataset, episode, body, rows)
-        _videos(dataset, episode, deep=deep)
+        _videos(dataset, episode, deep=deep, packets=packets)
         if progress and task is not None:
             progress.advance(task)
     outside.judge()
@@ -128,7 +132,7 @@ def _rotations(dataset: "Dataset", episode: Episode, body: Embodiment, rows: dic
             raise DatasetError(f"{where}: {error}: drop or repair the episode, or correct rotation_type") from error
 
 
-def _videos(dataset: "Dataset", episode: Episode, *, deep: bool) -> None:
+def _videos(dataset: "Dataset", episode: Episode, *, deep: bool, packets: Callable[[pathlib.Path], int]) -> None:
     layout, shapes = dataset.layout, dataset.layout.features
     for key, column in dataset.modality.video.items():
         clip = layout.clips.get((episode.index, column))
@@ -137,7 +141,12 @@ def _videos(dataset: "Dataset", episode: Episode, *, deep: bool) -> None:
             continue
         most = episode.length if layout.shared else None
         if not layout.shared:
-            _match(clip.path, lerobot_video.packets(clip.path), episode)
+            _match(clip.path, packets(clip.path), episode)
+        elif packets(clip.path) < (needed := round(clip.start * layout.fps) + episode.length):
+            raise DatasetError(
+                f"{clip.path} has {packets(clip.path)} frames, episode {episode.index} ends at frame {needed}: "
+                "fetch or record it again"
+            )
         if deep:
             number, height, width = lerobot_video.count(clip.path, fps=layout.fps, start=clip.start, most=most)
             _match(clip.path, number, episode)
@@ -154,12 +163,23 @@ def _match(path: pathlib.Path, frames: int, episode: Episode) -> None:
         )
 
 
+def belongs(path: pathlib.Path, body: Embodiment, dataset: "Dataset", indices: Iterable[int]) -> None:
+    """DatasetError where an embodiment, of the file `path`, is not this dataset's robot: keys, widths, or statistics
+    far from these episodes' values."""
+    fits(path, body, dataset.modality)
+    outside = Outside(path)
+    for index in indices:
+        outside.add(body, dataset.rows(index))
+    outside.judge()
+
+
 class Outside:
     """How many rows lie far outside an embodiment's recorded range, by key and dimension."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.found: dict[str, np.ndarray] = {}
+        self.used: dict[str, float] = {}
         self.rows = 0
 
     def add(self, body: Embodiment, rows: dict[str, np.ndarray]) -> None:
@@ -172,6 +192,10 @@ class Outside:
                 data = rows[f"{group}.{key}"]
                 beyond = ((data < low - span) | (data > high + span)).sum(0)
                 self.found[f"{group}.{key}"] = self.found.get(f"{group}.{key}", 0) + beyond
+                moving = high > low
+                if len(data) and moving.any():
+                    used = float((np.ptp(data, axis=0) / span)[moving].max())
+                    self.used[group] = max(self.used.get(group, 0.0), used)
 
     def judge(self) -> None:
         """DatasetError for the worst dimension, where it is far outside in more than 1 % of the rows."""
@@ -182,4 +206,10 @@ class Outside:
                     f"{self.path}: the statistics look like another robot's: {name}[{worst}] lies far outside "
                     f"their range in {counts[worst]} of {self.rows} rows: write new ones with "
                     "python -m bridge.embodiment DATASET"
+                )
+        for group, used in self.used.items():
+            if used < USED:
+                raise DatasetError(
+                    f"{self.path}: the statistics look like another robot's: no {group} moves through more than "
+                    f"{used:.2%} of its range in any episode: write new ones with python -m bridge.embodiment DATASET"
                 )

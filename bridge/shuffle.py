@@ -13,14 +13,12 @@ def of_another_episode(instructions: Sequence[str], episodes: np.ndarray, *, see
     """For every observation the index of one of another episode of the same task, int [n], drawn from the seed.
 
     The task is the simulated one where an instruction is one of its phrasings, else the instruction itself. Where a
-    task has a single episode, any other episode's. ValueError where all are of one episode.
+    task has a single episode, any other episode's; where all are of one, another moment of it.
     """
     tasks = np.array([metaworld_tasks.asked_for(text) or text for text in instructions])
     rng, found = np.random.default_rng(seed), np.empty(len(tasks), np.int64)
     for index, (task, episode) in enumerate(zip(tasks, episodes, strict=True)):
-        others = np.flatnonzero((tasks == task) & (episodes != episode))
-        others = others if len(others) else np.flatnonzero(episodes != episode)
-        if not len(others):
-            raise ValueError("all observations are of one episode: there is no other picture to show")
-        found[index] = rng.choice(others)
+        elsewhere = episodes != episode
+        choices = ((tasks == task) & elsewhere, elsewhere, np.arange(len(tasks)) != index, np.ones(len(tasks), bool))
+        found[index] = rng.choice(np.flatnonzero(next(choice for choice in choices if choice.any())))
     return found

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from bridge import embodiment as embodiments
-from bridge import episodes, metaworld_tasks
+from bridge import episodes, lerobot_check, metaworld_tasks, stored_embodiment
 from bridge.embodiment import Embodiment
 from teacher_torch import (
     augment,
@@ -50,11 +50,14 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
     folder = options.out or standin.HOME / (
         options.teacher if options.own else f"{pathlib.Path(teacher.id).name}-robot"
     )
+    body, where = make_body(options, dataset, teacher)
+    splits = dataset.splits()
+    lerobot_check.belongs(where, body, dataset, [*splits["train"], *splits["validation"]])
     settings = options.settings(options.teacher if options.own else teacher.digest, digest(dataset))
+    settings["embodiment"] = stored_embodiment.digest(stored_embodiment.text(body))
     kind = provenance.STAND_IN if options.own else teacher.provenance
     if done := begin(folder, provenance.account_file(folder, kind), settings, resume=options.resume):
         return folder, done
-    body = make_body(options, dataset, teacher)
     model, words = make_model(options, teacher, dataset, body)
     samples, held_out = (
         robot_samples.Samples(dataset, body, split, stride=options.stride, cache_gib=options.cache_gib)
@@ -109,15 +112,18 @@ def digest(dataset: episodes.Dataset) -> str:
     return found.hexdigest()
 
 
-def make_body(options: Options, dataset: episodes.Dataset, teacher: standin.Teacher | None) -> Embodiment:
-    """The embodiment, as the teacher will see it: the named file's; else the checkpoint's own of the same tag, whose
-    statistics it was trained with; else the dataset's. A stand-in sees whole views at its own tile size."""
+def make_body(
+    options: Options, dataset: episodes.Dataset, teacher: standin.Teacher | None
+) -> tuple[Embodiment, pathlib.Path]:
+    """The embodiment, as the teacher will see it, and its file: the named one; else the checkpoint's own of the same
+    tag, whose statistics it was trained with; else the dataset's. A stand-in sees whole views at its own tile size."""
+    theirs = options.metadata or dataset.folder / "meta/metadata.json"
     body = embodiments.load(options.metadata) if options.metadata else dataset.embodiment
     if teacher is not None:
         own = teacher.folder / METADATA
         known = not options.metadata and own.is_file() and body.tag in json.loads(own.read_text())
-        return embodiments.load(own, body.tag) if known else body
-    return standin.seen_whole(body)
+        return (embodiments.load(own, body.tag), own) if known else (body, theirs)
+    return standin.seen_whole(body), theirs
 
 
 def make_model(

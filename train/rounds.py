@@ -16,7 +16,7 @@ import rich.progress
 
 from bridge import demonstrations, episodes, lanes, metaworld_tasks, scene, simulator, store
 from bridge import embodiment as embodiments
-from train import actor, checkpoint, config, warm
+from train import actor, checkpoint, config, plain, record, warm
 
 FIRST = 500_000
 """Placements of the training split from this one on are for rounds; demonstrations use those before."""
@@ -35,7 +35,9 @@ def train(options: config.Config, argv: list[str], once: Callable[[config.Config
     for number in range(options.visits.rounds + 1):
         here = dataclasses.replace(part(options, number), also=also)
         folder = here.launch.out
-        if not finished(folder):
+        if finished(folder):
+            unchanged(here)
+        else:
             resume = (folder / "config.json").is_file()
             code = once(dataclasses.replace(here, launch=dataclasses.replace(here.launch, resume=resume)), argv)
             if code or not finished(folder):
@@ -69,6 +71,15 @@ def part(options: config.Config, number: int) -> config.Config:
         return here
     recipe = dataclasses.replace(options.recipe, steps=options.visits.round_steps, lr=options.recipe.lr / 2)
     return dataclasses.replace(here, init=str(out / "rounds" / str(number - 1)), recipe=recipe)
+
+
+def unchanged(here: config.Config) -> None:
+    """ConfigError where the finished run in a part's folder is not the one that is asked for."""
+    was, now = (plain.to_json(found) for found in (record.read(here.launch.out).config, here))
+    if changes := plain.differences(was | {"launch": None}, now | {"launch": None}):
+        raise config.ConfigError(
+            f"{here.launch.out} holds another finished run ({'; '.join(changes)}): give another --out"
+        )
 
 
 def finished(folder: pathlib.Path) -> bool:

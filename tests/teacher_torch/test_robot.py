@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bridge import embodiment, episodes, simulator
+from bridge import embodiment as embodiments
 from bridge.observation import Observation
 from teacher_torch import (
     actor,
@@ -74,7 +75,7 @@ def dataset(folder):
 
 @pytest.fixture(scope="module")
 def body(dataset):
-    return robot_posttrain.make_body(Options(), dataset, None)
+    return robot_posttrain.make_body(Options(), dataset, None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +252,21 @@ def test_the_command_makes_a_teacher_that_the_same_code_loads(folder, tmp_path):
     model = checkpoint.load(tmp_path / "a", dtype=torch.float32)
     assert model.config.tile == 128
     assert tokenizer.load(tmp_path / "a").encode("reach the dot")
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_statistics_of_another_robot_stop_it_before_it_trains(folder, body, tmp_path, capsys, factor):
+    embodiments.save(tmp_path / "other.json", body)
+    content = json.loads((tmp_path / "other.json").read_text())
+    for tag in content.values():
+        for values in tag["statistics"]["state"].values():
+            values |= {name: [factor * x for x in numbers] for name, numbers in values.items()}
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as stop:
+        run(folder, tmp_path / "a", "--metadata", str(tmp_path / "other.json"))
+    assert stop.value.code == 2
+    assert "other.json" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_killed_run_goes_on_bit_for_bit(folder, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def trail(monkeypatch, tmp_path):
         return 0
 
     monkeypatch.setattr(rounds, "check", lambda options: None)
+    monkeypatch.setattr(rounds, "unchanged", lambda here: None)
     monkeypatch.setattr(rounds, "finished", lambda folder: folder in over)
     monkeypatch.setattr(rounds, "visit", lambda options, run, folder, number: done.append(("visit", run)) or folder)
     monkeypatch.setattr(rounds, "label", lambda options, folder: done.append(("label", folder)) or f"{folder}/store")
@@ -65,6 +67,14 @@ def test_rounds_that_are_there_are_gone_on_with_only_when_asked(trail, tmp_path)
     assert (
         rounds.train(dataclasses.replace(given, launch=dataclasses.replace(given.launch, resume=True)), [], once) == 0
     )
+
+
+def test_a_finished_run_of_other_settings_is_no_part(tmp_path, monkeypatch):
+    was = config.Config(stage="end-to-end", launch=config.Launch(out=tmp_path))
+    monkeypatch.setattr(rounds.record, "read", lambda folder: types.SimpleNamespace(config=was))
+    rounds.unchanged(dataclasses.replace(was, launch=config.Launch(store="moved", out=tmp_path)))
+    with pytest.raises(config.ConfigError, match=r"init: '' -> 'before'.*another --out"):
+        rounds.unchanged(dataclasses.replace(was, init="before"))
 
 
 def test_an_interrupted_part_stops_the_rounds(trail, tmp_path):
