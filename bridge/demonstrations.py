@@ -15,6 +15,8 @@ from bridge.lerobot_files import DatasetError
 
 TAG = "metaworld"
 HOME = pathlib.Path("runs/datasets/metaworld")
+HOW = ("noise", "pushes")
+"""Settings of a demonstration that all of a dataset share."""
 SPEC = episodes.Spec(
     fps=scene.FPS,
     videos={camera: (scene.SIZE, scene.SIZE) for camera in scene.CAMERAS},
@@ -49,13 +51,18 @@ def add(writer: episodes.Writer, split: str, demo: demonstration.Demonstration) 
         action={"delta": delta, "gripper": grip},
         instruction=metaworld_tasks.instruction(job.task, job.seed),
         labels={"objects": demo.objects.reshape(n, -1), "pixels": demo.pixels.reshape(n, -1)},
-        extra={"split": split, "task": job.task, "seed": job.seed, "success": demo.success},
+        extra={"split": split, "task": job.task, "seed": job.seed, "success": demo.success}
+        | {name: getattr(job, name) for name in HOW},
     )
 
 
 def record(folder: pathlib.Path, work: list[tuple[str, demonstration.Job]], *, processes: int, resume: bool) -> None:
     """Make what is missing of the dataset, then its metadata; a dataset may so be made longer later."""
     writer = episodes.create(folder, SPEC, resume=resume)
+    how = {name: getattr(work[0][1], name) for name in HOW} if work else {}
+    if other := [row for row in writer.episodes if any(row.get(name, value) != value for name, value in how.items())]:
+        was = {name: other[0][name] for name in HOW}
+        raise DatasetError(f"{folder} was recorded with {was}, not {how}: give another --out, or the same settings")
     there = {(row["split"], row["task"], row["seed"]) for row in writer.episodes}
     left = [(split, job) for split, job in work if (split, job.task, job.seed) not in there]
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())

@@ -80,6 +80,12 @@ def test_an_interrupted_recording_goes_on_and_can_be_made_longer(farm, tmp_path)
     assert [(job.task, job.seed) for job in farm.done] == [("drawer-open", 2), ("faucet-close", 2)]
 
 
+def test_a_dataset_of_other_disturbances_is_not_mixed_in(farm, tmp_path, capsys):
+    assert command(tmp_path / "data") == 0
+    assert command(tmp_path / "data", "--noise", "0.9") == 2
+    assert "recorded with {'noise': 0.2, 'pushes': 0.05}, not {'noise': 0.9" in capsys.readouterr().err
+
+
 def test_splits_never_share_a_placement():
     work = demonstrations.jobs(["drawer-open"], train=5, validation=5, test=5, noise=0.0, pushes=0.0)
     assert len({job.seed for _, job in work}) == 15
