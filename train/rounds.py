@@ -97,7 +97,7 @@ def visit(options: config.Config, run: pathlib.Path, folder: pathlib.Path, numbe
     body = embodiments.load(run / warm.EMBODIMENT)
     count = options.visits.round_episodes
     seeds = metaworld_tasks.split_seeds("train", count, first=FIRST + number * count)
-    jobs = [simulator.Job(task, seed) for task in metaworld_tasks.TASKS for seed in seeds]
+    jobs = [simulator.Job(task, seed) for task in tasks(options.launch.store) for seed in seeds]
     writer = episodes.create(dataset, demonstrations.SPEC, resume=True)
     with lanes.Lanes() as farm:
         policy = actor.StudentActor(student, warm.words_of(str(run)), body, rows=farm.count)
@@ -108,6 +108,12 @@ def visit(options: config.Config, run: pathlib.Path, folder: pathlib.Path, numbe
     (folder / "success.json").write_text(json.dumps({"success": succeeded(writer), "episodes": len(jobs)}))
     embodiments.save(dataset / "meta/metadata.json", body)
     return folder
+
+
+def tasks(url: str) -> list[str]:
+    """The simulated tasks that a store's instructions ask for."""
+    asked = {metaworld_tasks.asked_for(text) for text in store.open(url).manifest.extraction["instructions"]}
+    return [task for task in metaworld_tasks.TASKS if task in asked]
 
 
 def shown(found: Iterator[simulator.Episode], total: int) -> Iterator[simulator.Episode]:
