@@ -182,8 +182,9 @@ def write_run(folder: pathlib.Path, robots: pathlib.Path, seed: int) -> pathlib.
     _, params, frozen = state.initialise(made, stage.trains)
     for head in (params["control"]["out"], params["control"]["judge"]["out"]):  # at zero, no step would change a thing
         head["kernel"] = 0.3 * jax.random.normal(jax.random.key(seed), head["kernel"].shape)
-    slot = checkpoint.Slot(folder / "best")
-    slot.save(1, {"params": params, "ema": params, "frozen": frozen}, {})
-    slot.wait()
+    for name in ("best", "last"):
+        slot = checkpoint.Slot(folder / name)
+        slot.save(1, {"params": params, "ema": params, "frozen": frozen}, {})
+        slot.wait()
     training.keep(folder, reader, material)
     return folder

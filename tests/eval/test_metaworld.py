@@ -29,7 +29,7 @@ def pretend(command):
             made = outcomes.Outcome(
                 "teacher", "d7", given["--condition"], job.task, job.seed, None, job.instruction, solved, 9
             )
-            file.write(json.dumps(vars(made)) + "\n")
+            file.write(json.dumps(vars(made) | {"rules": conditions.rules(made.condition)}) + "\n")
     return ""
 
 
