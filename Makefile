@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/python -m bridge.demonstrations --out $(ROBOT)/data --tasks $(TASKS) --episodes 24 --validation 4 --test 4
 	$(BIN)/python -m teacher_torch.extract --task robot --teacher standin-robot --dataset $(ROBOT)/data --out $(ROBOT)/store
 	$(BIN)/python -m train.main --stage end-to-end --store $(ROBOT)/store --out $(ROBOT)/student --preset standin \
-		$(FAST) --steps 400 --eval-every 100 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
+		$(FAST) --steps 400 --eval-every 100 --loss.objects 0 $$(test ! -e $(ROBOT)/student/config.json || echo --resume)
 	$(BIN)/python -m eval.benchmark --suite metaworld --run $(ROBOT)/student --store $(ROBOT)/store \
 		--teacher standin-robot --tasks $(TASKS) --out $(ROBOT)/report --quick --resume
 

@@ -51,8 +51,7 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
         options.teacher if options.own else f"{pathlib.Path(teacher.id).name}-robot"
     )
     body, where = make_body(options, dataset, teacher)
-    splits = dataset.splits()
-    lerobot_check.belongs(where, body, dataset, [*splits["train"], *splits["validation"]])
+    lerobot_check.belongs(where, body, dataset, used(dataset))
     settings = options.settings(options.teacher if options.own else teacher.digest, digest(dataset))
     settings["embodiment"] = stored_embodiment.digest(stored_embodiment.text(body))
     kind = provenance.STAND_IN if options.own else teacher.provenance
@@ -98,13 +97,17 @@ def open_dataset(folder: pathlib.Path) -> episodes.Dataset:
     return dataset
 
 
+def used(dataset: episodes.Dataset) -> list[int]:
+    """Indices of the episodes that are trained and measured on, in order."""
+    splits = dataset.splits()
+    return sorted([*splits["train"], *splits["validation"]])
+
+
 def digest(dataset: episodes.Dataset) -> str:
     """Of what is trained and measured on: folder-independent, the rows of every training and validation episode."""
-    found, splits = hashlib.sha256(), dataset.splits()
-    used = {*splits["train"], *splits["validation"]}
-    for episode in dataset.episodes:
-        if episode.index not in used:
-            continue
+    found = hashlib.sha256()
+    for index in used(dataset):
+        episode = dataset.episode(index)
         found.update(f"{episode.index} {episode.length} {episode.instruction} {episode.split}".encode())
         rows = dataset.rows(episode.index)
         for name in sorted(rows):
