@@ -15,7 +15,6 @@ from teacher_torch.arc_inputs import Preparer
 from teacher_torch.groot.model import Groot
 from teacher_torch.groups import Batch
 
-STAND_IN = "standin-arc"
 OFFICIAL_TILES = 12
 
 
@@ -66,7 +65,7 @@ class Setting(request.Setting):
 
     def __init__(self, options: Options) -> None:
         self.words = standin.make_tokenizer()
-        teacher = request.find_teacher(options.teacher, STAND_IN)
+        teacher = request.find_teacher(options.teacher, options.task)
         teacher = teacher or request.random_teacher(standin.make_config(self.words), options.seed)
         super().__init__(options, teacher, seed=options.seed, limit=options.limit)
         self.records = arc_plan.choose_records(options.dataset, options.splits, self.limit)

@@ -63,6 +63,12 @@ def read(folder: pathlib.Path) -> dict:
     return content
 
 
+def task(folder: pathlib.Path) -> str | None:
+    """What this project trained the weights for, "arc" | "robot"; None where it did not make them or did not say."""
+    settings = read(folder).get("settings") if (folder / FILE).is_file() else None
+    return settings.get("task") if isinstance(settings, dict) else None
+
+
 def write(folder: pathlib.Path, content: Mapping[str, object]) -> None:
     """Put provenance.json there, whole or not at all."""
     if content.get("provenance") not in (STAND_IN, RANDOM):

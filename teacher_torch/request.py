@@ -140,16 +140,26 @@ class Setting(abc.ABC):
         return groups.fit_batch(model, self.source, longest[:most], draft.features)
 
 
-def find_teacher(name: str | None, stand_in: str) -> standin.Teacher | None:
-    """A named teacher; without a name the stand-in if it was trained; None for a random one."""
+def find_teacher(name: str | None, task: str) -> standin.Teacher | None:
+    """A named teacher; without a name the task's stand-in if it was trained; None for a random one.
+
+    Raises PlanError for one of this project's teachers that was trained for another task than "arc" | "robot".
+    """
     if name == RANDOM:
         return None
-    if name is not None:
-        return standin.resolve(name)
     try:
-        return standin.resolve(stand_in)
+        teacher = standin.resolve(name or f"standin-{task}")
     except standin.MissingStandIn:
+        if name is not None:
+            raise
         return None
+    trained = provenance.task(teacher.folder)
+    if trained not in (None, task):
+        raise PlanError(
+            f"the teacher {teacher.id} was trained for --task {trained}, not {task}: name another --teacher, such as "
+            f"standin-{task}, or extract --task {trained}"
+        )
+    return teacher
 
 
 def random_teacher(config: GrootConfig, seed: int) -> standin.Teacher:

@@ -20,7 +20,6 @@ from teacher_torch.robot_inputs import Preparer
 from teacher_torch.robot_plan import Shapes, Words
 from teacher_torch.robot_source import Source
 
-STAND_IN = "standin-robot"
 DATASET = pathlib.Path("runs/datasets/metaworld")
 METADATA = pathlib.Path("experiment_cfg/metadata.json")
 FAILS = 0.5  # a teacher below this success fails its task
@@ -67,7 +66,7 @@ class Setting(request.Setting):
         if options.seed < 0:
             raise plan.PlanError(f"--seed {options.seed}: expected 0 or more")
         data = open_dataset(options.dataset)
-        found = request.find_teacher(options.teacher, STAND_IN)
+        found = request.find_teacher(options.teacher, options.task)
         body, where = choose_body(options, found, data)
         lerobot_check.fits(where, body, data.modality)
         if found is None:

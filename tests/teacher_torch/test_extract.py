@@ -269,7 +269,10 @@ def test_head_is_loaded_only_when_asked_for(run, monkeypatch):
         (("--shard", "2/2"), "expected i/n with 0 <= i < n"),
         (("--limit", "0"), "expected at least one task"),
         (("--teacher", "nowhere"), "no checkpoint folder nowhere"),
-        (("--teacher", "standin-robot"), "standin-robot"),
+        (
+            ("--teacher", "standin-robot"),
+            "was trained for --task robot, not arc: name another --teacher, such as standin-arc",
+        ),
         (("--tokenizer", "nowhere"), "or give --tokenizer packaged"),
         (("--out", "nothing://x"), "not a folder or a URL"),
     ],
@@ -310,7 +313,7 @@ def test_no_room_on_the_disk(run, capsys, monkeypatch, tmp_path):
 
 def test_estimate_holds_for_the_least_compressible_values(teacher, words):
     records = arc_plan.choose_records("arc1", ["train"], 9)
-    found = request.find_teacher(str(teacher), "standin-arc")
+    found = request.find_teacher(str(teacher), "arc")
     made = arc_plan.make_manifest(found, words, records, names=["backbone_features"], max_tiles=1, extraction={})
     noise = (
         torch.randn(made.rows(0)["token"], 32).to(torch.bfloat16).view(torch.uint16).numpy().view(ml_dtypes.bfloat16)

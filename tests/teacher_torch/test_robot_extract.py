@@ -168,7 +168,7 @@ def test_every_feature_is_what_the_model_gives_alone(finished, teacher, dataset,
     """From the dataset's own rows, by the official chain, one record at a time."""
     reader, data = store.open(finished), episodes.open(dataset)
     model = checkpoint.load(teacher, dtype=torch.float32)
-    words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), ""))
+    words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), "robot"))
     for index in (1, reader.manifest.size - 1):
         number, row = (reader.manifest.records[name][index] for name in ("episode", "row"))
         rows = data.rows(number)
@@ -295,7 +295,7 @@ def test_labels_do_not_reach_the_teacher(dataset, body, teacher, tmp_path):
     for folder in (dataset, blank, bare):
         data = episodes.open(folder)
         records = robot_records.choose(data, ["train"], limit=None, stride=1)
-        words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), ""))
+        words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), "robot"))
         preparer = robot_inputs.Preparer(sizes.from_folder(teacher), body, words)
         source = robot_source.Source(
             robot_records.Observations(data, body, records),
@@ -460,7 +460,7 @@ def test_other_data_does_not_go_into_the_same_store(run, dataset, tmp_path, caps
 
 
 def test_empty_instruction_has_no_text_features(teacher, body):
-    words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), ""))
+    words = robot_request.request.load_tokenizer(None, robot_request.request.find_teacher(str(teacher), "robot"))
     plain = dataclasses.replace(body, transform=dataclasses.replace(body.transform, instruction_style="plain"))
     prompts = robot_plan.Words(robot_inputs.Preparer(sizes.from_folder(teacher), plain, words))
     with pytest.raises(robot_plan.PlanError, match="empty instruction"):
@@ -479,3 +479,13 @@ def test_without_a_teacher_a_random_one_fits_the_robot(dataset, tmp_path, monkey
     assert reader.manifest.teacher.provenance == "random"
     assert reader.take("image_tokens", [0]).shape == (1, 128, 128)
     assert json.loads((tmp_path / "runs/features/random-toy-1/embodiment.json").read_text())["toybot"]
+
+
+def test_teacher_of_another_task_is_refused(run, teacher, tmp_path, capsys):
+    copy = shutil.copytree(teacher, tmp_path / "copy")
+    provenance.write(copy, {"provenance": "random", "settings": {"task": "arc"}})
+    assert run("--teacher", str(copy)) == 2
+    assert (
+        "was trained for --task arc, not robot: name another --teacher, such as standin-robot"
+        in capsys.readouterr().err
+    )
