@@ -125,7 +125,12 @@ class Rounds:
     round_episodes: int = 8
     """Episodes of each task per round, on placements of the training split that no demonstration used."""
     teacher: str = ""
-    """Who labels: a stand-in, a checkpoint folder or a hub id. Default: the teacher that the store names."""
+    """Who labels: a stand-in, a checkpoint folder or a hub id, of the same weights that made the store. Default: the
+    teacher that the store names. It always labels with the store's own embodiment."""
+    teacher_tokenizer: str = ""
+    """The teacher's tokenizer: a folder, a hub id or `packaged`. Default: the teacher's own, else the hub's copy."""
+    teacher_device: str = ""
+    """Where the teacher computes: cpu, cuda, cuda:1. Default: a GPU where there is one."""
 
     def __post_init__(self):
         _require(self.rounds >= 0, f"--rounds is {self.rounds}, expected 0 or more")

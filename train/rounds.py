@@ -8,15 +8,14 @@ import dataclasses
 import json
 import pathlib
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import rich.progress
 
 from bridge import demonstrations, episodes, lanes, metaworld_tasks, scene, simulator, store
 from bridge import embodiment as embodiments
-from train import actor, checkpoint, config, plain, record, warm
+from train import actor, checkpoint, config, plain, record, teacher, warm
 
 FIRST = 500_000
 """Placements of the training split from this one on are for rounds; demonstrations use those before."""
@@ -48,7 +47,7 @@ def train(options: config.Config, argv: list[str], once: Callable[[config.Config
 
 
 def check(options: config.Config) -> None:
-    """ConfigError where rounds cannot be run."""
+    """ConfigError where rounds cannot be run; nothing was trained yet."""
     if options.stage != "end-to-end":
         raise config.ConfigError("--rounds is for --stage end-to-end: the student must act as a whole")
     source = store.open(options.launch.store)
@@ -57,6 +56,7 @@ def check(options: config.Config) -> None:
             "--rounds needs a simulator to act in, and there is one for the metaworld robot alone; for a robot of your "
             "own record what the student does, label it with teacher_torch.extract --stride 1, and give it with --also"
         )
+    teacher.check(options.visits, source.manifest)
 
 
 def part(options: config.Config, number: int) -> config.Config:
@@ -147,20 +147,9 @@ def succeeded(writer: episodes.Writer) -> float:
 def label(options: config.Config, folder: pathlib.Path) -> str:
     """The store of a visited dataset, labelled by the teacher in another process."""
     base = store.open(options.launch.store).manifest
-    made = folder / "store"
-    command = labels(options.visits.teacher or base.teacher.id, folder, base.extraction)
-    done = subprocess.run(command, check=False)
+    done = subprocess.run(teacher.labels(options.visits, base, folder), check=False)
     if done.returncode:
         raise config.ConfigError(
-            f"the teacher could not label {folder / 'dataset'} (see above); give it with --teacher"
+            f"the teacher could not label {folder / 'dataset'} (see above); mend that, then go on with --resume"
         )
-    return str(made)
-
-
-def labels(teacher: str, folder: pathlib.Path, like: dict) -> Sequence[str]:
-    """The command that labels every row of a visited dataset as the base store was labelled."""
-    return [
-        *(sys.executable, "-m", "teacher_torch.extract", "--task", "robot", "--teacher", teacher),
-        *("--dataset", str(folder / "dataset"), "--out", str(folder / "store"), "--stride", "1", "--splits", "train"),
-        *("--draws", str(like["draws"]), "--steps", str(like["steps"]), "--dtype", like["dtype"]),
-    ]
+    return str(folder / "store")

@@ -138,14 +138,6 @@ def episode(job, *, decisions):
     return simulator.Episode(job.task, job.seed, "do it", True, 8 * decisions, decisions, None, visited)
 
 
-def test_the_teacher_labels_every_row_as_it_labelled_the_base_store(tmp_path):
-    like = {"draws": 8, "steps": 4, "dtype": "float32"}
-    command = rounds.labels("standin-robot", tmp_path, like)
-    assert command[1:5] == ["-m", "teacher_torch.extract", "--task", "robot"]
-    for flag, value in (("--stride", "1"), ("--draws", "8"), ("--steps", "4"), ("--dtype", "float32")):
-        assert command[command.index(flag) + 1] == value
-
-
 def test_rounds_and_demonstrations_never_share_a_placement():
     shown = {
         job.seed
