@@ -11,7 +11,7 @@ from teacher_torch import taps
 from teacher_torch.actor import Actor
 from teacher_torch.robot_samples import Samples
 
-EXAMPLES = 256
+EXAMPLES = 512
 AT_ONCE = 32
 
 
