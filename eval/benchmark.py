@@ -3,6 +3,7 @@
 The only place that opens the split "test". Needs no torch: without it the teacher's own timings are empty cells.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
-from eval import export, metaworld, origin, page, quality, report, runs, speed, throughput
+from eval import export, metaworld, origin, page, quality, report, robot, runs, speed, throughput
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker
@@ -35,6 +36,7 @@ USER_ERRORS = (
     EmbodimentError,
 )
 SPLIT = "test"
+NOT_SIMULATED = "a robot that has no simulator; --suite robot, the default, compares students with the store alone"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,20 +57,33 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(options: Config, command: str) -> report.Report:
     """Measure everything that the suite asks for and write the report folder."""
-    first = (options.run or (runs.newest(),))[0]
-    url = options.store or record.read(first).config.launch.store
+    options = dataclasses.replace(options, run=options.run or (runs.newest(),))
+    url = options.store or record.read(options.run[0]).config.launch.store
     reader = store.open(url)
-    suite = "metaworld" if reader.manifest.task == "robot" else reader.manifest.task
-    if options.suite and options.suite != suite:
-        raise runs.RunError(f"--suite {options.suite} needs another store: {url} holds {reader.manifest.task} features")
+    possible = suites(reader)
+    suite = options.suite or possible[0]
+    if suite not in possible:
+        held = f"{reader.manifest.task} features" if "robot" not in possible else NOT_SIMULATED
+        raise runs.RunError(f"--suite {suite} needs another store: {url} holds {held}")
     if suite == "metaworld":
         return metaworld.benchmark(options, reader, url, command=command, split=SPLIT)
+    if suite == "robot":
+        simulated = "metaworld" in possible
+        return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
     return _arc(options, reader, url, command)
+
+
+def suites(reader: store.Reader) -> tuple[str, ...]:
+    """What can be reported of a store, the default first."""
+    if reader.manifest.task != "robot":
+        return (reader.manifest.task,)
+    simulated = reader.embodiment().tag == outcomes.SUITE  # the simulator's robot is called as its suite
+    return (outcomes.SUITE, "robot") if simulated else ("robot",)
 
 
 def _arc(options: Config, reader: store.Reader, url: str, command: str) -> report.Report:
     """The vision, speed and store suites."""
-    effort, found = options.effort, runs.load(options.run or (runs.newest(),))
+    effort, found = options.effort, runs.load(options.run)
     runs.check_store(found[0], reader, url)
     splits = _splits(reader, effort, options.seed)
     context = _context(found[0], reader.manifest.teacher, command)
@@ -130,8 +145,7 @@ def _race(options: Config, run: runs.Run, reader: store.Reader, frames: Frames) 
 def _write(out: pathlib.Path, result: report.Report, scores: quality.Quality, pictures: list[page.Picture]) -> None:
     scores.write_raw(out / "raw")
     report.write(out / "report.json", result)
-    (out / "report.html").write_text(page.render(result, pictures))
-    (out / "report.md").write_text(report.markdown(result))
+    page.write(out, result, pictures)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from bridge import lanes, store
-from eval import control, export, runs, trivial
+from bridge import lanes, store, stored_embodiment
+from eval import control, export, origin, report, runs, trivial
 from eval.rollouts import Contestant
+from train import warm
 from train.actor import Effort
 
 STUDENT = "student"
@@ -52,6 +53,11 @@ class Cast:
         """Values of the student as it is shipped."""
         return sum(leaf.size for leaf in jax.tree.leaves(export.split(self.students[0].student.folded())[0]))
 
+    def context(self, provenance: str, environment: str, command: str) -> report.Context:
+        """What all rows share."""
+        preset, size = self.students[0].preset, self.parameters
+        return report.Context(provenance, environment, preset, size, origin.device(), origin.commit(), command)
+
 
 def load(folders: Sequence[pathlib.Path], controls: Sequence[str], reader: store.Reader, url: str) -> Cast:
     """The runs, checked against the store's teacher and against each other. controls: NAME=RUN[,RUN...]."""
@@ -65,9 +71,20 @@ def load(folders: Sequence[pathlib.Path], controls: Sequence[str], reader: store
             raise runs.RunError(
                 f"--control {text}: another student than {folders[0]}; a control is the same student, taught otherwise"
             )
-    for members in found.values():
-        runs.check_store(members[0], reader, url)
+    for run in (run for members in found.values() for run in members):
+        runs.check_store(run, reader, url)
+        _check_body(run, reader, url)
     return Cast(found)
+
+
+def _check_body(run: runs.Run, reader: store.Reader, url: str) -> None:
+    """The store must be in the units that the run acts in; a run without an embodiment cannot act at all."""
+    path, wanted = run.folder / warm.EMBODIMENT, reader.manifest.extraction.get(stored_embodiment.DIGEST)
+    if path.is_file() and stored_embodiment.digest(path.read_bytes()) != wanted:
+        raise runs.RunError(
+            f"{run.folder} was trained for another embodiment than {url} holds (other statistics or transform, so "
+            "other units): give the --store that it was trained from"
+        )
 
 
 def parse(text: str) -> tuple[str, list[pathlib.Path]]:

@@ -1,24 +1,29 @@
-"""Students of run folders as policies of the simulator."""
+"""Students of run folders that act: with their tokenizer and embodiment, and as policies of the simulator."""
 
 import hashlib
 
 from bridge import embodiment as embodiments
 from eval import export, runs
-from train import actor, warm
+from train import actor, warm, words
 
 ALL_STEPS = actor.Effort()
 
 
 def load(run: runs.Run, *, rows: int, effort: actor.Effort = ALL_STEPS) -> actor.StudentActor:
-    """The student of a run folder with the tokenizer and embodiment that lie beside it."""
+    """The student of a run folder with the tokenizer and embodiment that lie beside it, for the simulator."""
+    lexicon, body = equipment(run)
+    return actor.StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
+
+
+def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:
+    """What lies beside an acting student's weights; RunError where the run's student does not act."""
     lexicon = warm.words_of(str(run.folder))
     if "control" not in run.student.modules or lexicon is None or not (run.folder / warm.EMBODIMENT).is_file():
         raise runs.RunError(
             f"{run.folder} holds no student that acts (its modules: {', '.join(run.student.modules)}); train one: "
             "python -m train.main --stage end-to-end --store STORE-OF-A-ROBOT"
         )
-    body = embodiments.load(run.folder / warm.EMBODIMENT)
-    return actor.StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
+    return lexicon, embodiments.load(run.folder / warm.EMBODIMENT)
 
 
 def digest(policy: actor.StudentActor) -> str:

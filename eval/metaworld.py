@@ -1,4 +1,4 @@
-"""The robot suite: teacher, students and controls in the simulator on the same goals; students against the store."""
+"""The metaworld suite: teacher, students and controls in the simulator on the same goals."""
 
 import dataclasses
 import pathlib
@@ -10,10 +10,9 @@ from rich.console import Console
 from bridge import conditions, metaworld_tasks, simulator, store
 from bridge.outcomes import Ledger, OutcomeError
 from eval import (
+    comparison,
     contestants,
     control,
-    offline,
-    offline_rows,
     origin,
     page,
     report,
@@ -26,7 +25,6 @@ from eval import (
 )
 from eval import teacher as teachers
 from eval.contestants import STUDENT, Cast
-from eval.observations import Observations
 from eval.options import Config
 from eval.teacher import Teacher
 from eval.ticker import Tick
@@ -40,8 +38,6 @@ class Level:
 
     episodes: int
     """Per task."""
-    observations: int
-    """Of the store, at most."""
     student: tuple[str, ...]
     """Conditions of the student beside the normal one."""
     teacher: tuple[str, ...]
@@ -52,9 +48,9 @@ class Level:
 
 
 LEVELS = {
-    "quick": Level(10, 256, ("held-out", "swapped"), ("normal", "blind"), False, False),
-    "standard": Level(50, 1024, ("held-out", "swapped"), ("normal", "blind"), False, False),
-    "full": Level(50, 4096, DISTURBED, conditions.NAMES, True, True),
+    "quick": Level(10, ("held-out", "swapped"), ("normal", "blind"), False, False),
+    "standard": Level(50, ("held-out", "swapped"), ("normal", "blind"), False, False),
+    "full": Level(50, DISTURBED, conditions.NAMES, True, True),
 }
 
 
@@ -74,14 +70,13 @@ class Plan:
 
 def plan(options: Config, split: str) -> Plan:
     """From the command line."""
-    short = options.quick or options.preset == "quick"
-    level = LEVELS["quick" if short else "full" if options.full else "standard"]
+    level = LEVELS[options.level]
     tasks = options.tasks or tuple(metaworld_tasks.TASKS)
     episodes = level.episodes if options.episodes is None else options.episodes
     if unknown := [task for task in tasks if task not in metaworld_tasks.TASKS]:
         raise runs.RunError(f"--tasks {' '.join(unknown)}: there are {', '.join(metaworld_tasks.TASKS)}")
-    if episodes < 1 or (short and options.full):
-        raise runs.RunError("--episodes must be at least 1, and --quick and --full exclude each other")
+    if episodes < 1:
+        raise runs.RunError(f"--episodes {episodes}: must be at least 1")
     return Plan(level, tasks, metaworld_tasks.split_seeds(split, episodes), split)
 
 
@@ -138,25 +133,6 @@ class Bench:
         found = (self.ledger.success(policy, condition, jobs, seeds=group) for group in (members, members[:1]))
         return next((array for array in found if array is not None), None)
 
-    def context(self, command: str) -> report.Context:
-        """What all rows share."""
-        provenance, preset = self.reader.manifest.teacher.provenance, self.cast.students[0].preset
-        return report.Context(
-            provenance, "sim", preset, self.cast.parameters, origin.device(), origin.commit(), command
-        )
-
-    def compare(self, context: report.Context, tick: Tick) -> list[report.Row]:
-        """Students against what the store holds of the teacher: the reported split if it is there, else validation."""
-        split = self.asked.split if len(self.reader.records(self.asked.split)) else "validation"
-        seen, scores = Observations(self.reader, split, most=self.asked.level.observations), []
-        for run in self.cast.students:
-            actor, label = control.load(run, rows=contestants.ROWS), f"observations, seed {run.seed}"
-            scores.append(offline.score(actor, seen, lambda done, label=label: tick(label, done, 2 * len(seen))))
-            np.savez_compressed(self.options.out / "raw" / f"offline_seed_{run.seed}.npz", **scores[-1].arrays())
-        draws, seed = self.options.draws, self.options.seed
-        book = offline_rows.Book(scores, len(seen), split, context, draws=draws, seed=seed)
-        return book.rows(teachers.measured(self.teacher.name))
-
     def film(self, results: success.Results, farm: rollouts.Farm) -> list[robot_page.Clip]:
         """Videos of the first student, on tasks of the headline first, with the teacher's where it can act."""
         from eval import clips, videos  # PyAV comes with the simulator's extra, which the arc suite does without
@@ -176,24 +152,31 @@ class Bench:
 def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
     """Run what is missing, score everything, write the report folder."""
     asked, made = plan(options, split), reader.manifest.teacher
-    cast = contestants.load(options.run or (runs.newest(),), options.control, reader, url)
+    cast = contestants.load(options.run, options.control, reader, url)
     ledger = open_ledger(options.out / "raw" / "episodes.jsonl", resume=options.resume)
     teacher = Teacher(options.teacher or made.id, made.digest, options.tokenizer)
     bench = Bench(options, reader, asked, cast, ledger, teacher)
+    context = cast.context(made.provenance, "sim", command)
     reason = bench.teach()
     with rollouts.Farm() as farm:
         with ticker.Ticker() as tick:
             bench.play(farm, tick)
-            results, context = bench.gather(reason), bench.context(command)
+            results = bench.gather(reason)
             rows = success.Book(results, context, draws=options.draws, seed=options.seed).rows()
-            rows += bench.compare(context, tick)
-        found = report.Report(tuple(rows), origin.versions())
+            offline = comparison.compare(
+                cast,
+                comparison.seen(reader, split, options.level),
+                context,
+                suite="metaworld",
+                teacher=teachers.measured(teacher.name),
+                options=options,
+                tick=tick,
+            )
+        found = report.Report((*rows, *offline.rows), origin.versions())
         report.write(options.out / "report.json", found)
         shown = robot_page.after(bench.film(results, farm))
     before = robot_page.before(results, rows, made.provenance)
-    text = page.render(found, robot_page.steps(rows), before=before, after=shown)
-    (options.out / "report.html").write_text(text, encoding="utf-8")
-    (options.out / "report.md").write_text(report.markdown(found), encoding="utf-8")
+    page.write(options.out, found, offline.pictures, before=before, after=shown)
     if results.warning:
         Console(stderr=True).print(results.warning, style="bold red")
     return found

@@ -13,7 +13,7 @@ from eval import statistics
 from eval.observations import BATCH, Batch, Observations
 from student_jax import irp
 from student_jax.student import Student
-from train.actor import StudentActor
+from train import words
 
 
 class Moments:
@@ -85,19 +85,19 @@ class Scores:
         return weights @ self.floor / (weights @ self.values)
 
 
-def score(actor: StudentActor, seen: Observations, tick: Callable[[int], None]) -> Scores:
+def score(student: Student, lexicon: words.Words, seen: Observations, tick: Callable[[int], None]) -> Scores:
     """Read the split past a student, then once more with its images shuffled."""
-    units, actions = len(seen.episodes), actor.student.config.actions
-    width, steps = actor.student.config.target.width, actor.student.control.description.max_steps + 1
+    units, actions, length = len(seen.episodes), student.config.actions, student.config.language.length
+    width, steps = student.config.target.width, student.control.description.max_steps + 1
     names = ("actions", "raw", "residual", "shown", "shuffled", "shown_shuffled")
     made = {name: Moments(units, steps, actions.width) for name in names}
     made |= {name: Moments(units, 1, width, per_channel=True) for name in ("image", "fused")}
     found = Scores(**made, floor=np.zeros(units), values=np.zeros(units))
-    runner = _Runner(actor)
-    for batch in seen.batches(actor.words, actor.student.config.language.length):
+    runner = _Runner(student)
+    for batch in seen.batches(lexicon, length):
         _add(found, batch, runner(batch), runner.limits)
         tick(len(batch.episode))
-    for batch in seen.batches(actor.words, actor.student.config.language.length, shuffled=True):
+    for batch in seen.batches(lexicon, length, shuffled=True):
         said, teacher, shown = _targets(batch, runner(batch)["actions"], runner.limits)
         found.shuffled.add(batch.episode, teacher, said)
         found.shown_shuffled.add(batch.episode, shown, said)
@@ -129,8 +129,7 @@ def _add(found: Scores, batch: Batch, answer: dict[str, np.ndarray], limits: tup
 class _Runner:
     """The student's answers to a batch, in one compiled program."""
 
-    def __init__(self, actor: StudentActor):
-        student = actor.student
+    def __init__(self, student: Student):
         self.limits = tuple(np.asarray(part[...]) for part in (student.control.low, student.control.high))
         self._graph, state = nnx.split(student.folded())
         self._state = nnx.to_pure_dict(state)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from eval import report, statistics
+from eval.observations import Observations
 from eval.offline import Scores
 
 BARS = {"action_r2": 0.97, "action_r2_noise": 0.85, "action_mse": 0.01, "token_r2": 0.97, "use": 0.80}
@@ -18,9 +19,16 @@ class Book:
     """Writes the rows of several students of one setting, resampling episodes."""
 
     def __init__(
-        self, scores: Sequence[Scores], observations: int, split: str, context: report.Context, *, draws: int, seed: int
+        self,
+        scores: Sequence[Scores],
+        seen: Observations,
+        context: report.Context,
+        *,
+        suite: str,
+        draws: int,
+        seed: int,
     ):
-        self.scores, self.context, self.split, self._n = scores, context, split, observations
+        self.scores, self.context, self._seen, self._suite = scores, context, seen, suite
         units = len(scores[0].floor)
         self.weights = statistics.resamples(units, draws, np.random.default_rng(seed))
         self.steps = scores[0].actions.sse.shape[1]
@@ -37,9 +45,12 @@ class Book:
         single = [float(metric(one, whole)[0]) for one in self.scores]
         several = {"seeds": len(single), "seed_low": min(single), "seed_high": max(single)} if len(single) > 1 else {}
         return report.Row(
-            f"metaworld.student.{name}.{self.split}", found.value, unit, self.context, n=self._n,
+            self._id(name), found.value, unit, self.context, n=len(self._seen),
             ci_low=found.low, ci_high=found.high, **several, **fields,
         )  # fmt: skip
+
+    def _id(self, name: str) -> str:
+        return f"{self._suite}.student.{name}.{self._seen.split}"
 
     def _judged(self) -> list[report.Row]:
         """The better of one and two steps, by its mean squared error."""
@@ -58,6 +69,8 @@ class Book:
                      note="to what the teacher said, beyond the robot's limits or not"),
             self.row("demonstration_r2", lambda s, w: s.shown.r2(w)[:, step], "R²",
                      note="to the demonstrated actions; does not rank policies"),
+            self.row("demonstration_mse", lambda s, w: s.shown.mse(w)[:, step], "normalised²", better="lower",
+                     note="to the demonstrated actions"),
         ]  # fmt: skip
 
     def _step(self, step: int) -> list[report.Row]:
@@ -88,7 +101,7 @@ class Book:
         before, after = (teacher.get(f"action_r2{part}", 0.0) for part in ("", "_shuffled_images"))
         if not 0 < before > after:
             note = "it is not known that shuffling lowers the teacher's own R²: its post-training measures that"
-            name = f"metaworld.student.shuffled_images_use.{self.split}"
+            name = self._id("shuffled_images_use")
             used = report.Row(name, None, "of teacher's drop", self.context, bar=BARS["use"], note=note)
             return [used, shown, same]
         theirs = (before - after) / before

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from eval import timing
+from eval import runs, timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Config:
     """Report how close, how fast and (a robot's) how successful trained students are, on test data that nothing else
     has read."""
 
-    suite: Literal["", "arc", "metaworld"] = ""
-    """arc: vision and speed on ARC tasks; metaworld: closed loop in the simulator. Default: what the store holds."""
+    suite: Literal["", "arc", "metaworld", "robot"] = ""
+    """arc: vision and speed on ARC tasks; metaworld: closed loop in the simulator; robot: against the store alone, for
+    robots without a simulator. Default: what the store holds."""
     run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
     """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
     control: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -55,17 +56,20 @@ class Config:
     seed: int = 0
     """Of everything drawn: bootstrap, task sample, reads, the student's noise."""
     preset: Literal["full", "quick"] = "full"
-    """quick: under a minute for arc, minutes for metaworld, on a sample and with fewer repeats."""
+    """quick: under a minute for arc and robot, minutes for metaworld, on a sample and with fewer repeats."""
     quick: bool = False
     """The same as --preset quick."""
     full: bool = False
-    """metaworld: disturbed cameras too, every condition with every student seed, one refinement step alone; hours."""
+    """metaworld: disturbed cameras too, every condition with every student seed, one refinement step alone; hours.
+    robot: more observations."""
     resume: bool = False
     """metaworld: go on with the episodes that --out holds; none of them is run again."""
     episodes: int | None = None
     """metaworld: episodes per task; default 50, quick 10."""
     tasks: tuple[str, ...] = ()
     """metaworld: which tasks; default all."""
+    environment: Literal["none", "real", "sim"] = "none"
+    """robot: where the episodes were recorded, if that is to be said; nothing acts there now."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Time the compiled teacher as well (minutes, needs a C++ compiler); auto: in full, not in quick."""
     draws: int = 1000
@@ -74,7 +78,19 @@ class Config:
     """Exit with 1 when a bar is missed."""
 
     @property
+    def short(self) -> bool:
+        """Whether the quick preset was asked for, in either way."""
+        return self.quick or self.preset == "quick"
+
+    @property
+    def level(self) -> Literal["quick", "standard", "full"]:
+        """How much a robot suite measures."""
+        if self.short and self.full:
+            raise runs.RunError("--quick and --full exclude each other")
+        return "quick" if self.short else "full" if self.full else "standard"
+
+    @property
     def effort(self) -> Effort:
         """The preset, with --compile applied."""
-        effort = EFFORTS["quick" if self.quick else self.preset]
+        effort = EFFORTS["quick" if self.short else self.preset]
         return effort if self.compile == "auto" else dataclasses.replace(effort, compiled=self.compile == "yes")

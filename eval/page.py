@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html
 import itertools
+import pathlib
 from collections.abc import Sequence
 
 from eval import report
@@ -49,6 +50,19 @@ def render(
         + "\n".join(parts)
         + f'\n<p class="facts">{versions}</p>\n</body></html>\n'
     )
+
+
+def write(
+    folder: pathlib.Path,
+    content: report.Report,
+    pictures: Sequence[Picture],
+    *,
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> None:
+    """`report.html` and `report.md`."""
+    (folder / "report.html").write_text(render(content, pictures, before=before, after=after), encoding="utf-8")
+    (folder / "report.md").write_text(report.markdown(content), encoding="utf-8")
 
 
 def _head(content: report.Report) -> str:

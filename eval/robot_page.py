@@ -1,4 +1,4 @@
-"""What the robot suite's page shows beside its rows: the teacher's worth first, success per task, steps, videos."""
+"""What the metaworld suite's page shows beside its rows: the teacher's worth first, success per task, videos."""
 
 import dataclasses
 import html
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval import page, pairing, pictures, report, success
+from eval import pairing, report, success
 from eval.success import Results
 
 STAND_IN = (
@@ -79,17 +79,6 @@ def _share(value: float | None) -> str:
 def _mean(values: Sequence[float | None], chosen: Sequence[int]) -> str:
     picked = [values[i] for i in chosen]
     return _share(None if not picked or None in picked else float(np.mean(picked)))
-
-
-def steps(rows: Sequence[report.Row]) -> list[page.Picture]:
-    """Action error after each refinement step."""
-    found = sorted((row for row in rows if ".action_mse_step_" in row.id), key=lambda row: row.id)
-    if not found:
-        return []
-    levels = np.array([(row.value, row.ci_low, row.ci_high) for row in found]).T
-    caption = "Mean squared distance to the teacher's actions at the same x_0, normalised units, 95 % over episodes."
-    picture = pictures.steps(*levels, label="action error")
-    return [page.Picture("Action error by refinement step", caption, picture)]
 
 
 def after(clips: Sequence[Clip]) -> list[str]:

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from bridge import metaworld_tasks
-from eval import pairing, report, statistics
+from eval import pairing, report, sizes, statistics
 from eval.pairing import Success
 from eval.statistics import Estimate
 
 BLIND_MOST, ENOUGH_TASKS, POOR = 0.40, 8, 0.50
 BARS = {"teacher": 0.90, "ratio": 0.97, "ratio_low": 0.92, "ratio_user": 0.85, "value": 10.0, "p": 0.05}
-BARS |= {"swapped": 0.05, "held_out_ratio": 0.90, "smaller": 3.0}
+BARS |= {"swapped": 0.05, "held_out_ratio": 0.90}
 DISTURBED = ("noise", "dropped", "light")
 
 
@@ -154,11 +154,9 @@ class Book:
             self.row("student.ratio_headline_user", found, "of teacher", of=known, bar=BARS["ratio_user"],
                      note="the same ratio against the bar that users ask for"),
         ]  # fmt: skip
-        ours, theirs = (self.results.parameters.get(name) for name in ("student", "teacher"))
-        times = Estimate(theirs / ours, theirs / ours, theirs / ours) if ours and theirs else None
-        note = f"{theirs:,} values against {ours:,}" if times else "the teacher's folder is not on this machine"
-        row = self.row("student.parameters_ratio", times, "times fewer", bar=BARS["smaller"], note=note)
-        return [*rows, dataclasses.replace(row, ci_low=None, ci_high=None)]
+        ours, theirs = (self.results.parameters[name] for name in ("student", "teacher"))
+        smaller = sizes.rows("metaworld.student", self.results.split, ours=ours, theirs=theirs, context=self.context)
+        return [*rows, *smaller]
 
     def headlines(self) -> list[report.Row]:
         """Mean success over the headline tasks; the teacher's has a bar of its own."""

@@ -101,7 +101,7 @@ def quickly():
 @pytest.fixture(scope="session")
 def robots(tmp_path_factory) -> pathlib.Path:
     """A store of a robot of the simulator's shape: two 32-pixel views, chunks of 8 actions, 24 observations."""
-    return write_robots(tmp_path_factory.mktemp("robots"))
+    return write_robots(tmp_path_factory.mktemp("robots"), robot_body())
 
 
 @pytest.fixture(scope="session")
@@ -115,26 +115,38 @@ def make_acting(robots, tmp_path_factory):
     return make
 
 
-def robot_body() -> embodiment.Embodiment:
-    """The simulator's robot, its views in the simulator's other order."""
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory) -> pathlib.Path:
+    """A store as `robots`, of a robot that no simulator knows."""
+    return write_robots(tmp_path_factory.mktemp("toys"), robot_body("toy", ("wrist.left", "front")))
+
+
+@pytest.fixture(scope="session")
+def toy_run(toys, tmp_path_factory) -> pathlib.Path:
+    """The run folder of a tiny student of that robot, never trained."""
+    return write_run(tmp_path_factory.mktemp("toy-run") / "seed-0", toys, 0)
+
+
+def robot_body(tag: str = "metaworld", views: tuple[str, str] = ("side", "top")) -> embodiment.Embodiment:
+    """The simulator's robot, its views in the simulator's other order, or one of another name and views."""
     rng = np.random.default_rng(1)
     modes = {"state.hand": "min_max", "state.gripper": "min_max", "action.delta": "min_max", "action.gripper": "none"}
     return embodiment.from_data(
-        "metaworld",
+        tag,
         state={"hand": rng.uniform(-1, 1, (50, 3)), "gripper": rng.uniform(0, 1, (50, 1))},
         action={"delta": rng.uniform(-0.5, 0.5, (50, 3)), "gripper": rng.uniform(-1, 1, (50, 1))},
-        video={"side": {}, "top": {}},
-        transform=transform.Transform(("side", "top"), None, 32, 1, modes, 0, 8, "plain"),
+        video={view: {} for view in views},
+        transform=transform.Transform(views, None, 32, 1, modes, 0, 8, "plain"),
     )
 
 
-def write_robots(folder: pathlib.Path) -> pathlib.Path:
+def write_robots(folder: pathlib.Path, body: embodiment.Embodiment) -> pathlib.Path:
     rng, count, draws, chunk = np.random.default_rng(0), 24, 3, (8, 4)
     record = lambda *shape, kind="float32": manifest.Feature(shape, kind, "record")  # noqa: E731
     wide = manifest.Feature((8,), "bfloat16", "image")
     said = sorted(text for task in TASKS for text in metaworld_tasks.find(task).phrasings[:1])
     asked = np.arange(count, dtype=np.int32) % len(said)
-    content = stored_embodiment.text(robot_body())
+    content = stored_embodiment.text(body)
     teacher = {"id": "tiny-robot", "digest": "d7", "provenance": "stand-in", "licence": "none"}
     made = manifest.make(
         "robot",

@@ -15,6 +15,10 @@ RNG = np.random.default_rng(0)
 ONE = np.ones((1, 4))
 
 
+def book(scores, seen):
+    return offline_rows.Book(scores, seen, CONTEXT, suite="metaworld", draws=50, seed=0)
+
+
 def moments(target, predicted, unit, **options):
     made = offline.Moments(4, len(predicted), target.shape[-1], **options)
     made.add(unit, target, predicted)
@@ -85,7 +89,7 @@ def test_a_batch_is_what_the_store_holds_and_shuffling_moves_its_images_alone(ro
 def test_a_student_is_given_frames_state_instruction_and_noise_alone(seen, actor):
     (batch,) = seen.batches(actor.words, 64)
     assert set(batch.inputs) == {"video", "state", "tokens", "token_mask", "noise"}
-    runner = offline._Runner(actor)
+    runner = offline._Runner(actor.student)
     labels = {f.name for f in dataclasses.fields(batch)} - {"inputs", "episode"}
     blank = dataclasses.replace(batch, **{name: np.zeros_like(getattr(batch, name)) for name in labels})
     for name, value in runner(batch).items():
@@ -94,7 +98,7 @@ def test_a_student_is_given_frames_state_instruction_and_noise_alone(seen, actor
 
 def test_the_offline_student_is_the_one_that_acts(seen, actor):
     (batch,) = seen.batches(actor.words, 64)
-    said = offline._Runner(actor)(batch)["actions"]
+    said = offline._Runner(actor.student)(batch)["actions"]
     first = {name: value[:4] for name, value in batch.inputs.items()}
     acted = actor.chunks(actors.Seen(**{**first, "noise": first["noise"][:, 1]}))
     np.testing.assert_allclose(said[-1, :4, 1], acted, atol=1e-5)
@@ -106,11 +110,12 @@ def test_whoever_says_what_the_teacher_says_scores_one(seen, actor, monkeypatch)
         return {"actions": exact, "image_tokens": batch.image_tokens, "fused_tokens": batch.fused_tokens}
 
     monkeypatch.setattr(offline._Runner, "__call__", copy)
-    scores = offline.score(actor, seen, lambda done: None)
-    found = {row.id: row for row in offline_rows.Book([scores], 12, "validation", CONTEXT, draws=50, seed=0).rows({})}
+    scores = offline.score(actor.student, actor.words, seen, lambda done: None)
+    found = {row.id: row for row in book([scores], seen).rows({})}
     for name in ("action_r2", "action_r2_noise", "token_r2_mean", "fused_r2_p10", "action_r2_step_0"):
         assert found[f"metaworld.student.{name}.validation"].value == 1
     assert found["metaworld.student.action_mse.validation"].value == 0
+    assert found["metaworld.student.demonstration_mse.validation"].value > 0
     assert found["metaworld.student.action_r2.validation"].verdict == "PASS"
 
 
@@ -125,10 +130,10 @@ def test_the_noise_floor_is_half_the_squared_distance_of_two_draws(seen, actor, 
     monkeypatch.setattr(offline._Runner, "__call__", lambda self, batch: {
         **mean(self, batch), "actions": mean(self, batch)["actions"].repeat(3, 0)
     })  # fmt: skip
-    scores = offline.score(actor, seen, lambda done: None)
+    scores = offline.score(actor.student, actor.words, seen, lambda done: None)
     weights = np.ones((1, len(seen.episodes)))
     (batch,) = seen.batches(actor.words, 64)
-    teacher = np.clip(batch.actions, *offline._Runner(actor).limits)
+    teacher = np.clip(batch.actions, *offline._Runner(actor.student).limits)
     pairs = [np.square(teacher[:, i] - teacher[:, j]).mean() / 2 for i, j in ((0, 1), (0, 2), (1, 2))]
     np.testing.assert_allclose(scores.noise_floor(weights), np.mean(pairs), rtol=1e-5)
     np.testing.assert_allclose(scores.residual.r2(weights), 0, atol=1e-6)
@@ -136,10 +141,10 @@ def test_the_noise_floor_is_half_the_squared_distance_of_two_draws(seen, actor, 
 
 @pytest.fixture(scope="module")
 def rows(seen, actor):
-    scores = offline.score(actor, seen, lambda done: None)
+    scores = offline.score(actor.student, actor.words, seen, lambda done: None)
     known = {"action_r2": 0.5, "action_r2_shuffled_images": 0.1}
-    book = offline_rows.Book([scores, scores], 12, "validation", CONTEXT, draws=50, seed=0)
-    return {row.id: row for row in book.rows(known)}, scores, book
+    made = book([scores, scores], seen)
+    return {row.id: row for row in made.rows(known)}, scores, made
 
 
 def test_every_step_has_its_row_and_bars_are_the_ones_asked_for(rows):

@@ -1,4 +1,4 @@
-"""The robot suite's page: the teacher's worth first, success per task, warnings, videos."""
+"""The metaworld suite's page: the teacher's worth first, success per task, warnings, videos."""
 
 import dataclasses
 
@@ -64,18 +64,6 @@ def test_a_poor_teacher_is_the_first_thing_said():
 @pytest.mark.parametrize("provenance", ["real", "random"])
 def test_only_stand_ins_are_called_stand_ins(provenance):
     assert not any("stand-in" in part for part in before(results(), provenance))
-
-
-def test_steps_are_drawn_where_they_were_measured():
-    rows = [
-        report.Row(
-            f"metaworld.student.action_mse_step_{k}.validation", 0.1 / (k + 1), "x", CONTEXT, ci_low=0, ci_high=1
-        )
-        for k in range(3)
-    ]
-    (picture,) = robot_page.steps(rows)
-    assert picture.png.startswith(b"\x89PNG")
-    assert robot_page.steps([]) == []
 
 
 def test_videos_lie_beside_the_page_and_captions_are_escaped():

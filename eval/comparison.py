@@ -1,0 +1,74 @@
+"""Students against what a robot's store holds of their teacher: rows and pictures that need no simulator."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bridge import store
+from eval import control, offline, offline_rows, page, pictures, report, runs
+from eval.contestants import Cast
+from eval.observations import Observations
+from eval.options import Config
+from eval.ticker import Tick
+
+OBSERVATIONS = {"quick": 256, "standard": 1024, "full": 4096}
+"""Read at each level, at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came of it."""
+
+    rows: list[report.Row]
+    pictures: list[page.Picture]
+
+
+def seen(reader: store.Reader, split: str, level: str) -> Observations:
+    """Of the reported split if the store holds it, else of validation."""
+    split = split if len(reader.records(split)) else "validation"
+    return Observations(reader, split, most=OBSERVATIONS[level])
+
+
+def compare(
+    cast: Cast,
+    observations: Observations,
+    context: report.Context,
+    *,
+    suite: str,
+    teacher: Mapping[str, float],
+    options: Config,
+    tick: Tick,
+) -> Comparison:
+    """Every student over the observations; all sums go to --out's raw/. teacher: what was measured of it."""
+    raw, scores = options.out / "raw", []
+    for run in cast.students:
+        scores.append(_score(run, observations, tick))
+        write(raw / f"offline_seed_{run.seed}.npz", scores[-1])
+    book = offline_rows.Book(scores, observations, context, suite=suite, draws=options.draws, seed=options.seed)
+    rows = book.rows(teacher)
+    return Comparison(rows, steps(rows))
+
+
+def _score(run: runs.Run, observations: Observations, tick: Tick) -> offline.Scores:
+    lexicon, _ = control.equipment(run)
+    label, total = f"observations, seed {run.seed}", 2 * len(observations)
+    return offline.score(run.student, lexicon, observations, lambda done: tick(label, done, total))
+
+
+def write(path: pathlib.Path, scores: offline.Scores) -> None:
+    """The sums, from which anyone can score again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **scores.arrays())
+
+
+def steps(rows: Sequence[report.Row]) -> list[page.Picture]:
+    """Action error after each refinement step."""
+    found = sorted((row for row in rows if ".action_mse_step_" in row.id), key=lambda row: row.id)
+    if not found:
+        return []
+    levels = np.array([(row.value, row.ci_low, row.ci_high) for row in found]).T
+    caption = "Mean squared distance to the teacher's actions at the same x_0, normalised units, 95 % over episodes."
+    picture = pictures.steps(*levels, label="action error")
+    return [page.Picture("Action error by refinement step", caption, picture)]
