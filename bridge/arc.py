@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import pathlib
 import warnings
@@ -101,7 +100,7 @@ def splits(version: int) -> dict[str, tuple[Task, ...]]:
     test = published["evaluation"]
     leaked = {a for a, _ in arc_content.overlaps(published["training"], test)}
     kept = [task for task in published["training"] if task.id not in leaked]
-    held_out = _held_out(kept, len(published["training"]) // 10)
+    held_out = arc_content.held_out(kept, len(published["training"]) // 10, seed=SPLIT_SEED)
     train = tuple(task for task in kept if task.id not in held_out)
     return {"train": train, "validation": tuple(task for task in kept if task.id in held_out), "test": test}
 
@@ -204,19 +203,6 @@ def _stack(*grids: np.ndarray) -> np.ndarray:
 
 def _packed(rgb: np.ndarray) -> np.ndarray:
     return rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
-
-
-def _held_out(tasks: list[Task], size: int) -> set[str]:
-    """The first `size` ids in hashed order, taking tasks that share a pair together."""
-    families = {task.id: {task.id} for task in tasks}
-    for a, b in arc_content.overlaps(tasks, tasks):
-        joined = families[a] | families[b]
-        families |= dict.fromkeys(joined, joined)
-    chosen: set[str] = set()
-    for task_id in sorted(families, key=lambda name: hashlib.sha256(f"{SPLIT_SEED}:{name}".encode()).hexdigest()):
-        if len(chosen | families[task_id]) <= size:
-            chosen |= families[task_id]
-    return chosen
 
 
 def _task(task_id: str, dataset: str, content: Any) -> Task:

@@ -1,10 +1,13 @@
-"""What makes two ARC tasks the same task: symmetries of a pair, content hashes, and overlaps found by content."""
+"""What makes two ARC tasks the same task: symmetries of a pair, content hashes, overlaps found by content.
+
+A split keeps tasks that overlap on one side.
+"""
 
 from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +43,19 @@ def overlaps(first: Iterable[Task], second: Iterable[Task]) -> list[tuple[str, s
                 into[_canonical(grids)].add(task_id)
         found |= {(a, b) for form in ids[0].keys() & ids[1].keys() for a in ids[0][form] for b in ids[1][form]}
     return sorted(found)
+
+
+def held_out(tasks: Sequence[Task], size: int, *, seed: int) -> set[str]:
+    """At most `size` ids, the first in the order of sha256("seed:id"); tasks that share a pair are taken together."""
+    families = {task.id: {task.id} for task in tasks}
+    for a, b in overlaps(tasks, tasks):
+        joined = families[a] | families[b]
+        families |= dict.fromkeys(joined, joined)
+    chosen: set[str] = set()
+    for task_id in sorted(families, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()):
+        if len(chosen | families[task_id]) <= size:
+            chosen |= families[task_id]
+    return chosen
 
 
 def _pairs(task: Task) -> tuple[Pair, ...]:
