@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bridge import store
-from eval import control, offline, offline_rows, page, pictures, report, runs
+from eval import control, offline, offline_rows, page, pictures, places, report, runs
 from eval.contestants import Cast
 from eval.observations import Observations
 from eval.options import Config
@@ -47,8 +47,14 @@ def compare(
         scores.append(_score(run, observations, tick))
         write(raw / f"offline_seed_{run.seed}.npz", scores[-1])
     book = offline_rows.Book(scores, observations, context, suite=suite, draws=options.draws, seed=options.seed)
-    rows = book.rows(teacher)
-    return Comparison(rows, steps(rows))
+    rows = book.rows(teacher, _guess(observations.reader))
+    return Comparison(rows, [*steps(rows), *located(scores[0].places, observations)])
+
+
+def _guess(reader: store.Reader) -> np.ndarray | None:
+    """The mean places of the objects in the training split; None where the store has no labels or no such split."""
+    truth = Observations(reader, "train").places() if len(reader.records("train")) else None
+    return None if truth is None else places.mean_position(truth)
 
 
 def _score(run: runs.Run, observations: Observations, tick: Tick) -> offline.Scores:
@@ -72,3 +78,24 @@ def steps(rows: Sequence[report.Row]) -> list[page.Picture]:
     caption = "Mean squared distance to the teacher's actions at the same x_0, normalised units, 95 % over episodes."
     picture = pictures.steps(*levels, label="action error")
     return [page.Picture("Action error by refinement step", caption, picture)]
+
+
+def located(found: places.Places | None, observations: Observations) -> list[page.Picture]:
+    """Where the first student says that the objects are, on a few observations."""
+    if found is None or not any(found.count(view) for view in range(found.truth.shape[1])):
+        return []
+    seen = np.flatnonzero(places.in_sight(found.truth).any(axis=(1, 2)))
+    error = np.nanmean(found.errors[seen], axis=(1, 2))
+    shown = pictures.spread(error)
+    examples = [
+        pictures.Located(
+            f"{error[i]:.1f} pixels", observations.frames(seen[[i]])[0], found.truth[seen[i]], found.told[seen[i]]
+        )
+        for i in shown
+    ]
+    caption = (
+        f"Rings: where the objects are, {places.TRUTH}. Crosses: where the student says that they are. One colour per "
+        f"object; what is out of sight is not drawn. Not chosen by hand: {pictures.SHOWN} of the {observations.split} "
+        "observations have a smaller error."
+    )
+    return [page.Picture("Where the student sees the objects", caption, pictures.located(examples, observations.views))]

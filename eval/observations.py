@@ -31,7 +31,7 @@ class Observations:
     """At most `most` observations of a split, evenly spaced. Iterating reads them from disk, each time anew."""
 
     def __init__(self, reader: store.Reader, split: str, *, most: int | None = None):
-        self._reader, self.split = reader, split
+        self.reader, self.split = reader, split
         if missing := [name for name in FEATURES if name not in reader.manifest.features]:
             raise SplitError(
                 f"the store lacks {', '.join(missing)}; extract again with python -m teacher_torch.extract"
@@ -48,6 +48,27 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        return self.reader.embodiment().transform.video_keys
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        height, width, _ = self.reader.manifest.features["frames"].shape
+        return height, width
+
+    def frames(self, at: np.ndarray) -> np.ndarray:
+        """What was seen, uint8 [n, v, h, w, 3]."""
+        return self._take("frames", at)
+
+    def places(self) -> np.ndarray | None:
+        """Where the task's objects are in each view: row and column in [0, 1], float32 [n, v, o, 2], simulator truth.
+        None where the store does not say."""
+        known = "pixels" in self.reader.manifest.features
+        return self.reader.take("pixels", self.records) if known else None
 
     def batches(self, lexicon: words.Words, length: int, *, shuffled: bool = False) -> Iterator[Batch]:
         """Every observation in order. shuffled: with the images of another episode of the same task."""
@@ -73,4 +94,4 @@ class Observations:
         return Batch(inputs, self.episode[at], **found)
 
     def _take(self, name: str, at: np.ndarray) -> np.ndarray:
-        return self._reader.take(name, self.records[at])
+        return self.reader.take(name, self.records[at])

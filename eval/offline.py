@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import nnx
 
 from eval import statistics
 from eval.observations import BATCH, Batch, Observations
+from eval.places import Places
 from student_jax import irp
 from student_jax.student import Student
 from train import words
@@ -72,12 +73,15 @@ class Scores:
     """float64 [u], half the teacher's squared distance to itself over two x_0, summed over values."""
     values: np.ndarray
     """float64 [u], how many values that is a sum of."""
+    places: Places | None = None
+    """Where the student says that the objects are, if both it and the store tell."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All sums by name, from which anyone can score again."""
         flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain = {name: value for name, value in flat.items() if isinstance(value, np.ndarray)}
         parts = {name: value for name, value in flat.items() if isinstance(value, Moments)}
+        plain |= self.places.arrays() if self.places else {}
         return plain | {f"{name}_{part}": array for name, sums in parts.items() for part, array in vars(sums).items()}
 
     def noise_floor(self, weights: np.ndarray) -> np.ndarray:
@@ -93,16 +97,26 @@ def score(student: Student, lexicon: words.Words, seen: Observations, tick: Call
     made = {name: Moments(units, steps, actions.width) for name in names}
     made |= {name: Moments(units, 1, width, per_channel=True) for name in ("image", "fused")}
     found = Scores(**made, floor=np.zeros(units), values=np.zeros(units))
-    runner = _Runner(student)
+    runner, told = _Runner(student), []
     for batch in seen.batches(lexicon, length):
-        _add(found, batch, runner(batch), runner.limits)
+        answer = runner(batch)
+        _add(found, batch, answer, runner.limits)
+        told.append(answer.get("objects"))
         tick(len(batch.episode))
     for batch in seen.batches(lexicon, length, shuffled=True):
         said, teacher, shown = _targets(batch, runner(batch)["actions"], runner.limits)
         found.shuffled.add(batch.episode, teacher, said)
         found.shown_shuffled.add(batch.episode, shown, said)
         tick(len(batch.episode))
-    return found
+    return dataclasses.replace(found, places=_places(seen, told))
+
+
+def _places(seen: Observations, told: Sequence[np.ndarray | None]) -> Places | None:
+    truth = seen.places()
+    if truth is None or told[0] is None:
+        return None
+    said = np.concatenate(told)
+    return Places(said, truth, seen.episode, seen.size) if said.shape == truth.shape else None
 
 
 def _targets(batch: Batch, said: np.ndarray, limits: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,7 +162,8 @@ def _program(graph: nnx.GraphDef) -> Callable:
 
 
 def answers(student: Student, given: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """actions [b, n, k, h, a] after k steps for every noise; image_tokens and fused_tokens [b, v, t, c] after all."""
+    """actions [b, n, k, h, a] after k steps for every noise; image_tokens and fused_tokens [b, v, t, c] and, where the
+    student tells, objects [b, v, o, 2] after all."""
     noise = given["noise"]
     b, n = noise.shape[:2]
     mask = jnp.ones(given["video"].shape[:3], bool)
@@ -163,8 +178,10 @@ def answers(student: Student, given: dict[str, jax.Array]) -> dict[str, jax.Arra
     control = student.control
     states = irp.unroll(control, inputs, jax.random.key(0), control.description.max_steps)
     said = jnp.stack([control.output(one)["actions"] for one in states], axis=1)
+    seen = student.vision.output(last["vision"])
     return {
+        **({"objects": seen["objects"][..., :2]} if "objects" in seen else {}),
         "actions": said.reshape(b, n, *said.shape[1:]),
-        "image_tokens": student.vision.output(last["vision"])["image_tokens"],
+        "image_tokens": seen["image_tokens"],
         "fused_tokens": student.language.output(last["language"])["adapted_features"],
     }

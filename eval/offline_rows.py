@@ -1,10 +1,11 @@
-"""Rows of `eval.offline`: actions by refinement step, tokens, and whether the images are used."""
+"""Rows of `eval.offline`: actions by refinement step, tokens, places of objects, and whether the images are used."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from eval import report, statistics
+from eval import places, report, statistics
 from eval.observations import Observations
 from eval.offline import Scores
 
@@ -33,24 +34,37 @@ class Book:
         self.weights = statistics.resamples(units, draws, np.random.default_rng(seed))
         self.steps = scores[0].actions.sse.shape[1]
 
-    def rows(self, teacher: Mapping[str, float]) -> list[report.Row]:
-        """All rows; `teacher` is what was measured of the teacher itself."""
+    def rows(self, teacher: Mapping[str, float], guess: np.ndarray | None = None) -> list[report.Row]:
+        """All rows. teacher: what was measured of the teacher itself; guess: mean places of the objects in the training
+        split [v, o, 2], if it is known."""
         by_step = [row for step in range(self.steps) for row in self._step(step)]
-        return [*self._judged(), *self._tokens(), *self._images(teacher), *by_step]
+        return [*self._judged(), *self._tokens(), *self._images(teacher), *self._places(guess), *by_step]
 
-    def row(self, name: str, metric: Metric, unit: str, **fields) -> report.Row:
-        """The metric's mean over students, its interval over episodes and its range over seeds."""
-        found = statistics.estimate(lambda w: np.mean([metric(one, w) for one in self.scores], axis=0), self.weights)
+    def row(
+        self,
+        name: str,
+        metric: Metric,
+        unit: str,
+        *,
+        subject: str = "student",
+        of: Sequence | None = None,
+        n: int | None = None,
+        **fields,
+    ) -> report.Row:
+        """The metric's mean over students (or what it is a metric `of`), its interval over episodes and its range over
+        seeds."""
+        of = self.scores if of is None else of
+        found = statistics.estimate(lambda w: np.mean([metric(one, w) for one in of], axis=0), self.weights)
         whole = np.ones((1, self.weights.shape[1]))
-        single = [float(metric(one, whole)[0]) for one in self.scores]
+        single = [float(metric(one, whole)[0]) for one in of]
         several = {"seeds": len(single), "seed_low": min(single), "seed_high": max(single)} if len(single) > 1 else {}
         return report.Row(
-            self._id(name), found.value, unit, self.context, n=len(self._seen),
+            self._id(name, subject), found.value, unit, self.context, n=len(self._seen) if n is None else n,
             ci_low=found.low, ci_high=found.high, **several, **fields,
         )  # fmt: skip
 
-    def _id(self, name: str) -> str:
-        return f"{self._suite}.student.{name}.{self._seen.split}"
+    def _id(self, name: str, subject: str = "student") -> str:
+        return f"{self._suite}.{subject}.{name}.{self._seen.split}"
 
     def _judged(self) -> list[report.Row]:
         """The better of one and two steps, by its mean squared error."""
@@ -92,6 +106,32 @@ class Book:
             self.row("fused_r2_mean", lambda s, w: s.fused.channels(w).mean(-1), "R²"),
             self.row("fused_r2_p10", lambda s, w: np.quantile(s.fused.channels(w), 0.1, axis=-1), "R²"),
         ]  # fmt: skip
+
+    def _places(self, guess: np.ndarray | None) -> list[report.Row]:
+        """Where the task's objects are, by camera, beside the guess that knows their mean places alone."""
+        known = [one.places for one in self.scores]
+        if None in known:
+            note = f"the student was not taught to tell (--loss.objects 0), or the store has no labels {places.TRUTH}"
+            return [report.Row(self._id("objects_error"), None, "px", self.context, better="lower", note=note)]
+        rows = [row for view in range(len(self._seen.views)) for row in self._view(view, "student", known)]
+        if guess is None:
+            return rows
+        fixed = dataclasses.replace(known[0], told=np.broadcast_to(guess, known[0].truth.shape))
+        return rows + [
+            row for view in range(len(self._seen.views)) for row in self._view(view, "mean_position", [fixed])
+        ]
+
+    def _view(self, view: int, subject: str, of: Sequence[places.Places]) -> list[report.Row]:
+        """One camera's row; none where no object is ever in its sight."""
+        if not (count := of[0].count(view)):
+            return []
+        height, width = of[0].size
+        each = ", ".join("" if one is None else f"{one:.2g}" for one in of[0].by_object(view))
+        note = f"median distance over the labels in sight, {width} x {height} pixels, {places.TRUTH}; by object: {each}"
+        note += " (the mean place in the training split)" * (subject != "student")
+        name = f"objects_error_{report.slug(self._seen.views[view])}"
+        metric = lambda one, weights: one.median(view, weights)  # noqa: E731
+        return [self.row(name, metric, "px", subject=subject, of=of, n=count, better="lower", note=note)]
 
     def _images(self, teacher: Mapping[str, float]) -> list[report.Row]:
         """What is lost with the images of another observation of the same instruction."""

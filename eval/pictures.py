@@ -6,8 +6,21 @@ import io
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval import statistics
+from eval import places, statistics
 from eval.layout import Layout
+
+QUANTILES = (0.05, 0.35, 0.65, 0.95)
+SHOWN = ", ".join(f"{round(100 * q)} %" for q in QUANTILES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """One observation: its views, where the objects are and where the student says so, row and column in [0, 1]."""
+
+    title: str
+    views: np.ndarray  # uint8 [v, h, w, 3]
+    truth: np.ndarray  # [v, o, 2], beyond [0, 1] where out of sight
+    told: np.ndarray  # [v, o, 2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +43,12 @@ def colours(teacher: np.ndarray, others: list[np.ndarray]) -> list[np.ndarray]:
     basis = basis * np.where(basis.sum(0) < 0, -1.0, 1.0)  # eigenvectors have no sign of their own
     low, high = np.quantile((flat - centre) @ basis, [0.01, 0.99], axis=0)
     return [np.clip(((tokens - centre) @ basis - low) / np.maximum(high - low, 1e-12), 0, 1) for tokens in others]
+
+
+def spread(error: np.ndarray) -> np.ndarray:
+    """Which of [n] to show: those at the QUANTILES of their error."""
+    order = np.argsort(error, kind="stable")
+    return order[[round(q * (len(order) - 1)) for q in QUANTILES]]
 
 
 def token_maps(examples: list[Example], layout: Layout) -> bytes:
@@ -56,6 +75,26 @@ def token_maps(examples: list[Example], layout: Layout) -> bytes:
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
+    return png(figure)
+
+
+def located(examples: list[Located], names: tuple[str, ...]) -> bytes:
+    """A row per view, a column per observation: truth as rings, the student's word as crosses, a colour per object."""
+    figure = Figure(figsize=(2.6 * len(examples) + 0.4, 2.6 * len(names) + 0.4), layout="constrained")
+    axes = figure.subplots(len(names), len(examples), squeeze=False)
+    for column, example in zip(axes.T, examples, strict=True):
+        column[0].set_title(example.title, fontsize=8)
+        for axis, view, truth, told in zip(column, example.views, example.truth, example.told, strict=True):
+            size, seen = np.array(view.shape[:2]), places.in_sight(truth)
+            axis.imshow(view)
+            for index, (there, said) in enumerate(zip(truth * size - 0.5, told * size - 0.5, strict=True)):
+                colour = f"C{index + 1}"
+                if seen[index]:
+                    axis.plot(there[1], there[0], "o", markersize=11, fillstyle="none", markeredgewidth=2, color=colour)
+                    axis.plot(said[1], said[0], "x", markersize=8, markeredgewidth=2, color=colour)
+            axis.set(xticks=[], yticks=[], xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
+    for name, axis in zip(names, axes[:, 0], strict=True):
+        axis.set_ylabel(name, fontsize=8)
     return png(figure)
 
 

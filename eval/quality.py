@@ -11,8 +11,6 @@ from eval import fidelity, page, pictures, report, scoring, statistics
 from eval.frames import Frames
 from eval.runs import Run
 
-EXAMPLES = (0.05, 0.35, 0.65, 0.95)  # which frames are shown: these quantiles of the first run's error
-
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -55,14 +53,13 @@ class Quality:
         levels = np.array([(row.value, row.ci_low, row.ci_high) for row in steps]).T
         subjects = {"student": student.output} | {name: scores[0] for name, scores in self.baselines.items()}
         r2 = {name: scores.r2(self.ground.everywhere)(ones)[0] for name, scores in subjects.items()}
-        shown = ", ".join(f"{round(100 * q)} %" for q in EXAMPLES)
         return [
             page.Picture(
                 "Token maps of teacher and student",
                 "Both in the same colours: the three main directions of the teacher's tokens over these frames as red, "
-                f"green and blue. The frames are not chosen by hand: {shown} of the {frames.split} frames have a "
-                "smaller error. Error: squared error of a token over the teacher's mean variance. Attention: one scale "
-                "for both.",
+                f"green and blue. The frames are not chosen by hand: {pictures.SHOWN} of the {frames.split} frames "
+                "have a smaller error. Error: squared error of a token over the teacher's mean variance. Attention: "
+                "one scale for both.",
                 pictures.token_maps(self._examples(), frames.layout),
             ),
             page.Picture(
@@ -85,8 +82,7 @@ class Quality:
 
     def _examples(self) -> list[pictures.Example]:
         frames, error = self.splits.reported, self.students[0].output.frames().error
-        order = np.argsort(error, kind="stable")
-        positions = order[[round(q * (len(order) - 1)) for q in EXAMPLES]]
+        positions = pictures.spread(error)
         batch = frames.read(positions)
         answer = self.runners[0].answer(batch.image)
         examples = []

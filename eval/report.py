@@ -13,6 +13,7 @@ from rich.text import Text
 SCHEMA_VERSION = 1
 TEACHERS = ("real", "stand-in", "random", "none")
 ENVIRONMENTS = ("real", "sim", "none")
+UNJUDGED = "not judged"
 IDENTIFIER = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+){2,4}")
 
 
@@ -55,6 +56,7 @@ class Row:
     stretch: float | None = None
     better: str = "higher"
     note: str = ""
+    needs: str = ""  # what the bar is defined on and this run is not: then nothing is judged
 
     def __post_init__(self):
         if not IDENTIFIER.fullmatch(self.id):
@@ -68,19 +70,22 @@ class Row:
                 raise ReportError(f"{self.id}: {name} is {number}; an unknown number is None with a note, never NaN")
         if self.value is None and not self.note:
             raise ReportError(f"{self.id}: an empty value needs a note that says why")
+        if self.needs and self.bar is None:
+            raise ReportError(f"{self.id}: without a bar there is nothing to judge, so nothing that judging needs")
 
     @property
     def passed(self) -> bool | None:
-        """Whether the value reaches the bar; None without a bar. A bar without a value is missed."""
-        if self.bar is None:
+        """Whether the value reaches the bar; None without a bar, or where the run is not what the bar is defined on. A
+        bar without a value is missed."""
+        if self.bar is None or self.needs:
             return None
         return self.value is not None and self._reaches(self.bar)
 
     @property
     def verdict(self) -> str:
-        """PASS, FAIL or nothing; a star where the stretch value is reached too."""
+        """PASS, FAIL, UNJUDGED or nothing; a star where the stretch value is reached too."""
         if self.passed is None:
-            return ""
+            return UNJUDGED if self.needs else ""
         star = "*" if self.passed and self.stretch is not None and self._reaches(self.stretch) else ""
         return ("PASS" if self.passed else "FAIL") + star
 
@@ -110,6 +115,11 @@ class Report:
     def failures(self) -> tuple[str, ...]:
         """Ids of the rows whose bar is missed."""
         return tuple(row.id for row in self.rows if row.passed is False)
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Why bars were not judged, each reason once."""
+        return tuple(dict.fromkeys(f"{UNJUDGED}: needs {row.needs}" for row in self.rows if row.needs))
 
 
 def write(path: pathlib.Path, report: Report) -> None:
@@ -149,6 +159,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ReportError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
+def slug(name: str) -> str:
+    """A name as a part of a row's id."""
+    return re.sub("[^a-z0-9]+", "_", name.lower())
+
+
 HEADER = ("row", "value", "unit", "95 % interval", "over seeds", "n", "seeds", "bar", "stretch", "")
 
 
@@ -173,8 +188,10 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def table(report: Report, *, width: int = 120) -> Table:
-    """The printed view: a missed bar is red, an empty cell dim; a narrow one leaves intervals and n to the page."""
-    view = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    """The printed view: a missed bar is red, an empty cell dim; a narrow one leaves intervals and n to the page. Below
+    it: why bars were not judged."""
+    why = "\n".join(report.unjudged) or None
+    view = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=why, caption_justify="left")
     view.add_column("row", overflow="fold", min_width=36)
     wide = width >= 110
     for name in ("value", *(["95 % interval", "n"] if wide else []), "bar", ""):
@@ -197,4 +214,5 @@ def markdown(report: Report) -> str:
         (row.context.commit, row.context.command, row.context.teacher, row.context.device) for row in report.rows
     }
     lines += ["", *(f"`{c[1]}` at commit {c[0]}, teacher: {c[2]}, on {c[3]}" for c in sorted(contexts))]
+    lines += ["", *report.unjudged] * bool(report.unjudged)
     return "\n".join(lines) + "\n"

@@ -10,10 +10,9 @@ from eval import teacher as teachers
 from eval.options import Config
 from eval.ticker import Ticker
 
-UNMEASURED = "Success was not measured: {why}. Closeness to the teacher does not rank policies."
-NO_SIMULATOR = "there is no simulator for this robot"
-NOT_ASKED = "--suite robot runs no simulator; --suite metaworld does"
-HOW = (
+NOT_ASKED = "Success was not measured: --suite robot runs no simulator; --suite metaworld does."
+NO_SIMULATOR = (
+    "Success was not measured: there is no simulator for this robot. Closeness to the teacher does not rank policies. "
     "To measure it, let student and teacher act on the robot in turn from the same starts, 50 episodes a task or more, "
     "judged by a rule written down before; eval.statistics has wilson() for the interval of a share and sign_test() "
     "for who won more starts."
@@ -35,8 +34,8 @@ def benchmark(
     made = reader.manifest.teacher
     cast = contestants.load(options.run, (), reader, url)
     name, context = options.teacher or made.id, cast.context(made.provenance, options.environment, command)
-    unmeasured = UNMEASURED.format(why=NOT_ASKED if simulated else NO_SIMULATOR)
-    rows = [report.Row("robot.student.success", None, "of episodes", context, note=f"{unmeasured} {HOW}")]
+    unmeasured = NOT_ASKED if simulated else NO_SIMULATOR
+    rows = [report.Row("robot.student.success", None, "of episodes", context, note=unmeasured)]
     seen = comparison.seen(reader, split, options.level)
     rows += sizes.rows(
         "robot.student", seen.split, ours=cast.parameters, theirs=teachers.parameters(name), context=context
@@ -46,8 +45,8 @@ def benchmark(
         offline = comparison.compare(cast, seen, context, suite="robot", teacher=known, options=options, tick=tick)
     found = report.Report((*rows, *offline.rows), origin.versions())
     report.write(options.out / "report.json", found)
-    said = [f'<p class="verdict bad">{html.escape(f"{unmeasured} {HOW}")}</p>']
+    said = [f'<p class="verdict bad">{html.escape(unmeasured)}</p>']
     said += [f'<p class="facts">{html.escape(text)}</p>' for text in [PROVENANCE.get(made.provenance)] if text]
     page.write(options.out, found, offline.pictures, before=said)
-    Console(stderr=True).print(f"{unmeasured} {HOW}", style="bold")
+    Console(stderr=True).print(unmeasured, style="bold")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval import pairing, report, success
+from eval import pairing, report
 from eval.success import Results
 
 STAND_IN = (
@@ -35,7 +35,7 @@ def value_table(results: Results, rows: dict[str, report.Row]) -> str:
     """Was the teacher worth it: the student less each control."""
     lines = []
     for name in dict.fromkeys(("demonstrations", *results.controls)):
-        part = f"metaworld.student.value_over_{success.slug(name)}"
+        part = f"metaworld.student.value_over_{report.slug(name)}"
         gain, p = rows[f"{part}.{results.split}"], rows[f"{part}_p.{results.split}"]
         span = "" if gain.ci_low is None else f"{gain.ci_low:+.1f} .. {gain.ci_high:+.1f}"
         value = "" if gain.value is None else f"{gain.value:+.1f} points"
@@ -47,6 +47,8 @@ def value_table(results: Results, rows: dict[str, report.Row]) -> str:
 
 
 def _verdict(gain: report.Row, p: report.Row) -> str:
+    if gain.needs:
+        return gain.verdict
     judged = [row.passed for row in (gain, p) if row.passed is not None]
     return "" if not judged else "PASS" if all(judged) else "FAIL"
 

@@ -70,11 +70,6 @@ def over_goals(success: Success) -> Estimate:
     return Estimate(mean, *statistics.wilson(mean * success[0].size, success[0].size))
 
 
-def slug(name: str) -> str:
-    """A name as a part of a row's id."""
-    return name.replace("+", "_").replace("-", "_")
-
-
 class Book:
     """Writes the rows of one set of results."""
 
@@ -113,7 +108,7 @@ class Book:
 
     def value(self, control: str) -> list[report.Row]:
         """Student less control in points, on the headline tasks and on all, with the sign test's p."""
-        one, other, name = self.results.get("student"), self.results.get(control), f"value_over_{slug(control)}"
+        one, other, name = self.results.get("student"), self.results.get(control), f"value_over_{report.slug(control)}"
         chosen, judged = self.results.headline, control == "demonstrations"
         bars = {"bar": BARS["value"]} if judged else {}
         if one is None or other is None or not chosen:
@@ -169,7 +164,7 @@ class Book:
             known = None if found is None else success[:, chosen]
             note = "; ".join(filter(None, [note, self.results.warning if policy == "teacher" else ""]))
             rows.append(
-                self.row(f"{slug(policy)}.success_headline", found, "of episodes", of=known, note=note, **fields)
+                self.row(f"{report.slug(policy)}.success_headline", found, "of episodes", of=known, note=note, **fields)
             )
         return [*rows, self._count()]
 
@@ -205,7 +200,7 @@ class Book:
         ]
 
     def _against_normal(self, policy: str, condition: str) -> list[report.Row]:
-        name, everything = f"{policy}.success_{slug(condition)}", range(len(self.results.tasks))
+        name, everything = f"{policy}.success_{report.slug(condition)}", range(len(self.results.tasks))
         success, normal = self.results.get(policy, condition), self.results.get(policy)
         bar = {"bar": BARS["held_out_ratio"]} if (policy, condition) == ("student", "held-out") else {}
         if success is None or normal is None:
@@ -221,7 +216,7 @@ class Book:
     def successes(self, key: tuple[str, str]) -> list[report.Row]:
         """Mean over all tasks and each task's success with Wilson's interval."""
         policy, condition = key
-        name = slug(policy if condition == "normal" else f"{policy}_{condition}")
+        name = report.slug(policy if condition == "normal" else f"{policy}_{condition}")
         success = self.results.get(*key)
         if success is None:
             return [self.row(f"{name}.success", None, "of episodes", note=self.results.why(policy))]
@@ -231,7 +226,7 @@ class Book:
             self.row(f"{name}.success", self.pairing.mean(success, everything), "of episodes", of=success, note=note)
         ]
         for index, task in enumerate(self.results.tasks):
-            rows.append(self._task(f"{name}.success.{slug(task)}", success[:, index : index + 1]))
+            rows.append(self._task(f"{name}.success.{report.slug(task)}", success[:, index : index + 1]))
         return rows
 
     def _task(self, name: str, success: Success) -> report.Row:

@@ -1,7 +1,9 @@
 """Students against a robot's store: which observations are read, which pictures are drawn."""
 
+import numpy as np
+
 from bridge import store
-from eval import comparison, report
+from eval import comparison, places, report
 
 CONTEXT = report.Context("stand-in", "none", "standin", 1000, "cpu", "abc", "command")
 
@@ -21,3 +23,10 @@ def test_steps_are_drawn_where_they_were_measured():
     (picture,) = comparison.steps(rows)
     assert picture.png.startswith(b"\x89PNG")
     assert comparison.steps([]) == []
+
+
+def test_nothing_is_drawn_without_a_label_in_sight(toys):
+    seen = comparison.seen(store.open(toys), "validation", "quick")
+    nowhere = np.full((12, 2, 2, 2), np.nan, np.float32)
+    assert comparison.located(None, seen) == []
+    assert comparison.located(places.Places(nowhere, nowhere, seen.episode, seen.size), seen) == []

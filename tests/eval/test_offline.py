@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bridge import store
 from eval import control, observations, offline, offline_rows, report, runs
 from eval.frames import SplitError
+from student_jax import irp
 from train import actor as actors
 
 CONTEXT = report.Context("stand-in", "sim", "tiny", 1000, "cpu", "abc", "command")
@@ -177,4 +180,39 @@ def test_sums_are_enough_to_score_again(rows):
     _, scores, _ = rows
     arrays = scores.arrays()
     assert {"actions_sse", "image_total", "floor", "values", "shown_shuffled_count"} <= set(arrays)
-    assert all(len(array) == len(scores.floor) for array in arrays.values())
+    assert all(len(array) == len(scores.floor) for name, array in arrays.items() if not name.startswith("places_"))
+    assert arrays["places_told"].shape == arrays["places_truth"].shape == (12, 2, 2, 2)
+
+
+def test_objects_have_a_row_per_camera_beside_the_mean_place(rows, seen):
+    _, scores, made = rows
+    exact = dataclasses.replace(scores, places=dataclasses.replace(scores.places, told=scores.places.truth))
+    guess = np.full((2, 2, 2), 0.5)
+    found = {row.id: row for row in book([exact], seen).rows({}, guess)}
+    for camera in ("side", "top"):
+        row, simple = (
+            found[f"metaworld.{who}.objects_error_{camera}.validation"] for who in ("student", "mean_position")
+        )
+        assert row.value == 0
+        assert simple.value > 1
+        assert row.n == simple.n == scores.places.count(seen.views.index(camera))
+        assert "simulator truth, never an input" in row.note
+    told = {row.id: row for row in made.rows({}, guess)}["metaworld.student.objects_error_top.validation"]
+    assert (told.seeds, told.value) == (2, scores.places.median(1, np.ones((1, 4)))[0])
+
+
+def test_what_the_student_tells_of_objects_is_its_vision_after_all_steps(seen, actor):
+    (batch,) = seen.batches(actor.words, 64)
+    given = irp.Inputs(**batch.inputs | {"noise": None}, frame_mask=np.ones((12, 1, 2), bool))
+    inputs = jax.tree.map(jnp.asarray, given)
+    vision = actor.student.vision
+    last = irp.unroll(vision, inputs, jax.random.key(0), vision.description.max_steps)[-1]
+    told = offline._Runner(actor.student)(batch)["objects"]
+    np.testing.assert_allclose(told, vision.objects(last)[..., :2], atol=1e-5)
+
+
+def test_a_student_that_tells_of_no_objects_has_an_empty_row_that_says_why(rows, seen):
+    found = book([dataclasses.replace(rows[1], places=None)], seen).rows({}, np.full((2, 2, 2), 0.5))
+    (row,) = [row for row in found if "objects" in row.id]
+    assert row.value is None
+    assert "--loss.objects 0" in row.note

@@ -1,5 +1,7 @@
 """Pictures are PNGs, the same for the same input, and the colours are the teacher's."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,9 +21,11 @@ CASES = {
     "energy": lambda: pictures.energy(np.linspace(0, 0.5, 30), np.linspace(0, 0.6, 30)),
     "steps": lambda: pictures.steps(np.array([0.3, 0.2]), np.array([0.25, 0.15]), np.array([0.35, 0.25])),
     "channels": lambda: pictures.channels({"student": np.linspace(-3, 1, 9)}, 0.95),
+    "located": lambda: pictures.located([LOCATED], ("top", "side")),
     "latency": lambda: pictures.latency({"student": np.array([0.01, 0.02]), "teacher": np.array([0.1, 0.2])}),
 }
 EXAMPLE = example()
+LOCATED = pictures.Located("1 pixel", np.zeros((2, 8, 8, 3), np.uint8), *np.full((2, 2, 3, 2), 0.5))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -29,6 +33,17 @@ def test_pictures_are_deterministic_pngs(name):
     first, second = CASES[name](), CASES[name]()
     assert first.startswith(b"\x89PNG")
     assert first == second
+
+
+def test_what_is_shown_is_spread_over_the_errors():
+    assert pictures.spread(np.arange(101.0)[::-1]).tolist() == [95, 65, 35, 5]
+
+
+def test_an_object_is_drawn_only_where_it_is_in_sight():
+    hidden = dataclasses.replace(LOCATED, truth=np.full((2, 3, 2), 1.5))
+    lost = dataclasses.replace(hidden, told=np.zeros((2, 3, 2)))
+    names = ("top", "side")
+    assert pictures.located([hidden], names) == pictures.located([lost], names) != pictures.located([LOCATED], names)
 
 
 def test_colours_are_fitted_on_the_teacher_alone():

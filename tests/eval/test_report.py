@@ -138,3 +138,8 @@ def test_markdown_leaves_empty_cells_empty():
 )
 def test_numbers(value, text):
     assert report.number(value) == text
+
+
+def test_a_name_becomes_part_of_an_id():
+    assert report.slug("demonstrations+Tokens") == "demonstrations_tokens"
+    assert report.slug("held-out") == "held_out"

@@ -43,6 +43,13 @@ def test_success_is_an_empty_cell_that_says_why_and_what_to_do(rows, out):
         assert "act on the robot in turn" in text
 
 
+def test_objects_are_scored_and_drawn(rows, out):
+    for camera in ("wrist_left", "front"):
+        for who in ("student", "mean_position"):
+            assert rows[f"robot.{who}.objects_error_{camera}.validation"].value > 0
+    assert "Where the student sees the objects" in (out / "report.html").read_text()
+
+
 def test_all_sums_lie_beside_the_report_and_no_episode_does(out):
     assert sorted(path.name for path in (out / "raw").iterdir()) == ["offline_seed_0.npz"]
     with np.load(out / "raw" / "offline_seed_0.npz") as found:
