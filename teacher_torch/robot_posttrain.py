@@ -24,6 +24,7 @@ from teacher_torch import (
     request,
     robot_inputs,
     robot_measure,
+    robot_request,
     robot_samples,
     robot_trainees,
     standin,
@@ -34,7 +35,6 @@ from teacher_torch.groot.model import Groot
 from teacher_torch.robot_lesson import Options
 from teacher_torch.tracking import Display, begin
 
-METADATA = "experiment_cfg/metadata.json"
 STAND_IN = {
     "what": "GR00T N1.5's classes at a size that two cores can train. The vision tower learned from simulator labels "
     "where hand and object are (the stand-in for what SigLIP's pre-training brings; the labels are never an input), "
@@ -45,7 +45,8 @@ STAND_IN = {
 
 def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, Any]]:
     """Train what the options ask for, or go on with it; the folder and what was written about it."""
-    dataset = open_dataset(options.dataset)
+    dataset = robot_request.open_dataset(options.dataset)
+    dataset.check(deep=False)
     teacher = None if options.own else standin.resolve(options.teacher)
     folder = options.out or standin.HOME / (
         options.teacher if options.own else f"{pathlib.Path(teacher.id).name}-robot"
@@ -85,18 +86,6 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
     return folder, conclude(folder, content | about)
 
 
-def open_dataset(folder: pathlib.Path) -> episodes.Dataset:
-    """The dataset; a missing one is an error that names the command that records it."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no dataset at {folder}: record one (minutes) with python -m bridge.demonstrations --out {folder}, or "
-            "give --dataset, a LeRobot folder"
-        )
-    dataset = episodes.open(folder)
-    dataset.check(deep=False)
-    return dataset
-
-
 def used(dataset: episodes.Dataset) -> list[int]:
     """Indices of the episodes that are trained and measured on, in order."""
     splits = dataset.splits()
@@ -123,7 +112,7 @@ def make_body(
     theirs = options.metadata or dataset.folder / "meta/metadata.json"
     body = embodiments.load(options.metadata) if options.metadata else dataset.embodiment
     if teacher is not None:
-        own = teacher.folder / METADATA
+        own = teacher.folder / robot_request.METADATA
         known = not options.metadata and own.is_file() and body.tag in json.loads(own.read_text())
         return (embodiments.load(own, body.tag), own) if known else (body, theirs)
     return standin.seen_whole(body), theirs
@@ -173,7 +162,7 @@ def finish_weights(model: Groot, words: tokenizer.Tokenizer, body: Embodiment, f
     if isinstance(words, tokenizer.Renumbered):
         words.save(folder)
     checkpoint.save(model, folder, dtype=torch.bfloat16)
-    embodiments.save(folder / METADATA, body)
+    embodiments.save(folder / robot_request.METADATA, body)
 
 
 def measure(

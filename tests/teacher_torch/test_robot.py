@@ -18,6 +18,7 @@ from teacher_torch import (
     provenance,
     robot_inputs,
     robot_posttrain,
+    robot_request,
     robot_samples,
     robot_trainees,
     sight,
@@ -297,7 +298,7 @@ def test_a_stand_in_can_be_trained_on_with_its_own_embodiment(folder, tmp_path):
     assert account["provenance"] == "stand-in"
     assert account["from"]["digest"] == standin.resolve(tmp_path / "a").digest
     assert account["licence"] == "Apache-2.0"
-    metadata = [(tmp_path / name / robot_posttrain.METADATA).read_text() for name in "ab"]
+    metadata = [(tmp_path / name / robot_request.METADATA).read_text() for name in "ab"]
     assert metadata[0] == metadata[1]
     assert standin.resolve(tmp_path / "b").digest != account["from"]["digest"]
 
