@@ -175,7 +175,8 @@ class Config:
     seed: int = 0
     """Seed of initialisation, shuffling and noise."""
     init: str = ""
-    """Run folder whose modules this run starts from (its best, averaged weights); those it lacks start fresh."""
+    """Run folder whose modules this run starts from (its best, averaged weights); those it lacks start fresh. Robot: a
+    run for the same embodiment; a control trained alone may be for another, on the run's vision and language."""
     also: tuple[str, ...] = ()
     """Robot: further stores of the same teacher, of states that a student visited; nothing is demonstrated there."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = Recipe()

@@ -61,6 +61,7 @@ def train(options: config.Config, argv: list[str]) -> int:
     stages.select(options, None)
     reader = open_store(launch.store)
     stage = stages.select(options, reader.manifest.task)
+    warm.check(options.init, reader, trains=alone(options))
     mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
     material = sources.open_material(reader, stage, options, warm.words_of(options.init))
     found, settings = material.sources, material.settings
@@ -128,8 +129,7 @@ def begin_or_resume(
         restored, saved = last.load(like)
         return restored, loop.Progress(**saved)
     statistics = stage.statistics(frames)
-    if options.init:  # other modules keep the constants that they were trained with
-        statistics = {path: value for path, value in statistics.items() if path[0] == alone(options)}
+    statistics = warm.constants(now.frozen, statistics, options.init, trains=alone(options))
     frozen = state.replace_leaves(now.frozen, statistics)
     return jax.device_put(dataclasses.replace(now, frozen=frozen), whole), loop.Progress()
 

@@ -1,12 +1,14 @@
-"""Starting from another run: its modules' weights, its tokenizer."""
+"""Starting from another run: its modules' weights and constants, its tokenizer, for the robot that it knows."""
 
+import json
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from train import checkpoint, config, state, words
+from bridge import shards, store
+from train import checkpoint, config, record, state, words
 
 WORDS, EMBODIMENT = "words.json", "embodiment.json"
 
@@ -15,6 +17,57 @@ def words_of(run: str) -> words.Words | None:
     """The tokenizer of a run folder; None without a run, or where it has none."""
     path = pathlib.Path(run) / WORDS
     return words.Words.from_json(path.read_text(encoding="utf-8")) if run and path.is_file() else None
+
+
+def check(run: str, reader: store.Reader, *, trains: str | None) -> None:
+    """ConfigError where a run is for another robot than the store: statistics, keys or how its views are cut.
+
+    What is kept of such a run would be wrong: limits of the actions, bases, what a normalised action means. A Control
+    that is trained alone has its own, on vision and language as they are, so it may be for another robot.
+    """
+    if not run or reader.manifest.task != "robot":
+        return
+    theirs = pathlib.Path(run) / EMBODIMENT
+    if not theirs.is_file():
+        record.read(pathlib.Path(run))
+        raise config.ConfigError(f"--init {run}: it has no {EMBODIMENT}, so it is for no robot: start without --init")
+    changes = differences(json.loads(theirs.read_bytes()), json.loads(shards.read(reader.files, EMBODIMENT) or b"{}"))
+    if changes and trains != "control":
+        raise config.ConfigError(
+            f"--init {run} is for another robot than --store ({'; '.join(changes)}), and its action limits and bases "
+            "would be kept: train a new Control on its vision and language (--stage components --component control "
+            f"--init {run}), or start without --init; if it is the same robot, extract with --metadata {theirs}"
+        )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What two embodiment files of one tag each do not share, in words."""
+    if list(old) != list(new):
+        return [f"{', '.join(old)} -> {', '.join(new)}"]
+    return [
+        f"{tag}: other {name}"
+        for tag in old
+        for name in old[tag] | new[tag]
+        if old[tag].get(name) != new[tag].get(name)
+    ]
+
+
+def constants(
+    frozen: state.Tree, measured: dict[state.Path, Any], run: str, *, trains: str | None
+) -> dict[state.Path, Any]:
+    """Which constants of the weights to set from the training split.
+
+    Without a run all. A component trained alone has its own; other modules keep those that they were trained with, but
+    where all are trained the actions may go as far as either the run or this store went.
+    """
+    if not run:
+        return measured
+    if trains is not None:
+        return {path: value for path, value in measured.items() if path[0] == trains}
+    wider = {("control", "low"): np.minimum, ("control", "high"): np.maximum}
+    return {
+        path: wider[path](measured[path], np.asarray(frozen[path[0]][path[1]])) for path in wider if path in measured
+    }
 
 
 def start(params: state.Tree, frozen: state.Tree, run: str, *, trains: str | None) -> tuple[state.Tree, state.Tree]:

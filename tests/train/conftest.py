@@ -1,5 +1,6 @@
 """A small feature store whose teacher is a fixed random map of the pixels, so that there is something to learn."""
 
+import json
 import pathlib
 
 import jax
@@ -50,39 +51,32 @@ def robot_stored(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def make_robot_store():
-    """(folder, horizon=4) -> folder, such a store with chunks of another length."""
+    """(folder, horizon=4, tag="dot") -> folder, such a store with chunks of another length, of another robot."""
     return write_robot
 
 
-def write_robot(folder: pathlib.Path, *, records: int = 40, horizon: int = 4, draws: int = 4) -> pathlib.Path:
-    rng = np.random.default_rng(0)
-    place, word = rng.uniform(0.1, 0.9, (records, 2)), np.arange(records) % 2
-    frames = np.full((records, 2, 32, 32, 3), 30, np.uint8)
-    for picture, (row, column) in zip(frames, (place * 32).astype(int), strict=True):
-        picture[:, max(row - 3, 0) : row + 3, max(column - 3, 0) : column + 3] = 240
-    noise = rng.normal(size=(records, draws, horizon, 2))
-    aim = np.where(word[:, None] == 0, place - 0.5, 0.5 - place)
-    actions = aim[:, None, None] + 0.1 * noise
-    tokens = np.repeat(frames.reshape(records * 2, 4, 8, 4, 8, 3).mean((2, 4, 5)).reshape(-1, 1) / 255, WIDTH, 1)
-    tokens = (tokens * np.geomspace(1, 0.2, WIDTH) + 0.05 * rng.normal(size=tokens.shape)).astype(ml_dtypes.bfloat16)
+def write_robot(
+    folder: pathlib.Path, *, records: int = 40, horizon: int = 4, draws: int = 4, tag: str = "dot"
+) -> pathlib.Path:
+    word = np.arange(records) % 2
+    writer = store.create(folder, robot_manifest(word, horizon=horizon, draws=draws))
+    writer.write(0, robot_arrays(word, horizon=horizon, draws=draws))
+    (folder / "embodiment.json").write_text(json.dumps({tag: {"statistics": {}}}))
+    return folder
+
+
+def robot_manifest(word: np.ndarray, *, horizon: int, draws: int) -> manifest.Manifest:
+    """Of records that are asked one of two things each: word 0 or 1."""
+    records, chunk = len(word), (horizon, 2)
+    wide = manifest.Feature((WIDTH,), "bfloat16", "image")
     record = lambda *shape, kind="float32": manifest.Feature(shape, kind, "record")  # noqa: E731
-    chunk, wide = (horizon, 2), manifest.Feature((WIDTH,), "bfloat16", "image")
-    made = manifest.make(
+    teacher = manifest.Teacher(
+        id="tiny-teacher", digest="robot", provenance="random", licence="none", tile=32, grid=4, width=WIDTH,
+        max_tiles=1, columns=1, rows=1, thumbnail=False, layers=1,
+    )  # fmt: skip
+    return manifest.make(
         "robot",
-        manifest.Teacher(
-            id="tiny-teacher",
-            digest="robot",
-            provenance="random",
-            licence="none",
-            tile=32,
-            grid=4,
-            width=WIDTH,
-            max_tiles=1,
-            columns=1,
-            rows=1,
-            thumbnail=False,
-            layers=1,
-        ),
+        teacher,
         features={
             "state": record(3),
             "demonstration": record(*chunk),
@@ -105,7 +99,20 @@ def write_robot(folder: pathlib.Path, *, records: int = 40, horizon: int = 4, dr
         },
         extraction={"instructions": ["reach the dot", "flee from the dot"]},
     )
-    writer = store.create(folder, made)
+
+
+def robot_arrays(word: np.ndarray, *, horizon: int, draws: int) -> dict[str, np.ndarray]:
+    """A dot at a random place in both views, and what the teacher makes of it."""
+    rng, records = np.random.default_rng(0), len(word)
+    place = rng.uniform(0.1, 0.9, (records, 2))
+    frames = np.full((records, 2, 32, 32, 3), 30, np.uint8)
+    for picture, (row, column) in zip(frames, (place * 32).astype(int), strict=True):
+        picture[:, max(row - 3, 0) : row + 3, max(column - 3, 0) : column + 3] = 240
+    noise = rng.normal(size=(records, draws, horizon, 2))
+    aim = np.where(word[:, None] == 0, place - 0.5, 0.5 - place)
+    actions = aim[:, None, None] + 0.1 * noise
+    tokens = np.repeat(frames.reshape(records * 2, 4, 8, 4, 8, 3).mean((2, 4, 5)).reshape(-1, 1) / 255, WIDTH, 1)
+    tokens = (tokens * np.geomspace(1, 0.2, WIDTH) + 0.05 * rng.normal(size=tokens.shape)).astype(ml_dtypes.bfloat16)
     arrays = {
         "state": rng.normal(size=(records, 3)), "demonstration": actions[:, 0], "noise": noise, "actions": actions,
         "text_features": np.outer(word - 0.5, np.ones(WIDTH)), "pixels": np.repeat(place[:, None, None], 2, 1),
@@ -113,9 +120,7 @@ def write_robot(folder: pathlib.Path, *, records: int = 40, horizon: int = 4, dr
     }  # fmt: skip
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     arrays |= {"frames": frames.reshape(-1, 32, 32, 3), "instruction_id": word.astype(np.int32)}
-    writer.write(0, arrays | {"image_tokens": tokens, "fused_tokens": tokens})
-    (folder / "embodiment.json").write_text("{}")
-    return folder
+    return arrays | {"image_tokens": tokens, "fused_tokens": tokens}
 
 
 def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False) -> pathlib.Path:

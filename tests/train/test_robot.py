@@ -203,16 +203,26 @@ def test_a_component_starts_from_another_run_and_leaves_the_rest_alone(robot_sto
 
 
 def test_a_control_for_another_action_space_joins_the_same_vision_and_language(trained, make_robot_store, tmp_path):
-    other = make_robot_store(tmp_path / "other", horizon=3)
+    other = make_robot_store(tmp_path / "other", horizon=3, tag="another")
     out = tmp_path / "swapped"
     chosen = ("--stage", "components", "--component", "control", "--init", str(trained), "--steps", "2")
     assert run(other, out, *chosen) == 0
     before, after = checkpoint.load_student(trained)[0], checkpoint.load_student(out)[0]
     assert after.config.actions.horizon == 3
+    assert (out / "embodiment.json").read_bytes() == (other / "embodiment.json").read_bytes()
     for name in ("vision", "language"):
         old, new = (jax.tree.leaves(nnx.to_pure_dict(nnx.state(getattr(s, name), nnx.Param))) for s in (before, after))
         for a, b in zip(old, new, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_for_another_robot_is_no_beginning(trained, make_robot_store, tmp_path, capsys):
+    other = make_robot_store(tmp_path / "other", tag="another")
+    assert run(other, tmp_path / "on", "--stage", "end-to-end", "--init", str(trained), "--steps", "2") == 2
+    said = capsys.readouterr().err
+    assert "is for another robot than --store (dot -> another)" in said
+    assert f"--stage components --component control --init {trained}" in said
+    assert not (tmp_path / "on").exists()
 
 
 def test_a_stage_for_robots_needs_a_store_of_one(stored, tmp_path, capsys):
