@@ -216,12 +216,14 @@ def test_a_control_for_another_action_space_joins_the_same_vision_and_language(t
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_for_another_robot_is_no_beginning(trained, make_robot_store, tmp_path, capsys):
-    other = make_robot_store(tmp_path / "other", tag="another")
-    assert run(other, tmp_path / "on", "--stage", "end-to-end", "--init", str(trained), "--steps", "2") == 2
+def test_a_run_for_another_robot_is_no_beginning(robot_stored, tmp_path, capsys):
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "embodiment.json").write_text('{"another": {}}')
+    assert run(robot_stored, tmp_path / "on", "--stage", "end-to-end", "--init", str(before), "--steps", "2") == 2
     said = capsys.readouterr().err
-    assert "is for another robot than --store (dot -> another)" in said
-    assert f"--stage components --component control --init {trained}" in said
+    assert "is for another robot than --store (another -> dot)" in said
+    assert f"--stage components --component control --init {before}" in said
     assert not (tmp_path / "on").exists()
 
 
