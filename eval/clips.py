@@ -7,7 +7,7 @@ from bridge import simulator
 from bridge.outcomes import Ledger, Outcome
 from eval import teacher as teachers
 from eval import videos
-from eval.robot_page import Clip
+from eval.metaworld_page import Clip
 from eval.rollouts import Farm
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bridge import store
-from eval import control, offline, offline_rows, page, pictures, places, report, runs
+from bridge import metaworld_tasks, outcomes, store
+from eval import control, offline, offline_rows, page, pictures, places, report, runs, success
 from eval.contestants import Cast
 from eval.observations import Observations
 from eval.options import Config
@@ -31,6 +31,18 @@ def seen(reader: store.Reader, split: str, level: str) -> Observations:
     return Observations(reader, split, most=OBSERVATIONS[level])
 
 
+def needs(observations: Observations) -> str:
+    """What bars are defined on and these observations are not, or "": all of the split or as many as are read by
+    default, and of the simulated robot as many tasks as its headline needs."""
+    simulated = observations.reader.embodiment().tag == outcomes.SUITE
+    tasks = {metaworld_tasks.asked_for(text) or text for text in observations.said}
+    few = simulated and len(tasks) < success.ENOUGH_TASKS
+    sampled = len(observations) < min(observations.available, OBSERVATIONS["standard"])
+    parts = [f">= {success.ENOUGH_TASKS} tasks in the store" * few]
+    parts += [f">= {OBSERVATIONS['standard']:,} observations (or the whole split)" * sampled]
+    return " and ".join(filter(None, parts))
+
+
 def compare(
     cast: Cast,
     observations: Observations,
@@ -46,7 +58,8 @@ def compare(
     for run in cast.students:
         scores.append(_score(run, observations, tick))
         write(raw / f"offline_seed_{run.seed}.npz", scores[-1])
-    book = offline_rows.Book(scores, observations, context, suite=suite, draws=options.draws, seed=options.seed)
+    drawn = {"draws": options.draws, "seed": options.seed}
+    book = offline_rows.Book(scores, observations, context, suite=suite, needs=needs(observations), **drawn)
     rows = book.rows(teacher, _guess(observations.reader))
     return Comparison(rows, [*steps(rows), *located(scores[0].places, observations)])
 

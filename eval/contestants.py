@@ -5,10 +5,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-import jax
-
 from bridge import lanes, store, stored_embodiment
-from eval import control, export, origin, report, runs, trivial
+from eval import control, export, runs, trivial
 from eval.rollouts import Contestant
 from train import warm
 from train.actor import Effort
@@ -51,12 +49,7 @@ class Cast:
     @property
     def parameters(self) -> int:
         """Values of the student as it is shipped."""
-        return sum(leaf.size for leaf in jax.tree.leaves(export.split(self.students[0].student.folded())[0]))
-
-    def context(self, provenance: str, environment: str, command: str) -> report.Context:
-        """What all rows share."""
-        preset, size = self.students[0].preset, self.parameters
-        return report.Context(provenance, environment, preset, size, origin.device(), origin.commit(), command)
+        return export.parameters(self.students[0].student)
 
 
 def load(folders: Sequence[pathlib.Path], controls: Sequence[str], reader: store.Reader, url: str) -> Cast:

@@ -113,6 +113,11 @@ def _meta(student: Student, about: About, weights: Weights, call: Callable, vide
     }
 
 
+def parameters(student: Student) -> int:
+    """Values of the student as it is shipped: folded, constants included."""
+    return sum(leaf.size for leaf in jax.tree.leaves(split(student.folded())[0]))
+
+
 def digest(weights: dict[str, np.ndarray]) -> str:
     """sha256 over names, shapes, dtypes and bytes of the weights."""
     found = hashlib.sha256()

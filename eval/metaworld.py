@@ -13,10 +13,10 @@ from eval import (
     comparison,
     contestants,
     control,
+    metaworld_page,
     origin,
     page,
     report,
-    robot_page,
     rollouts,
     runs,
     success,
@@ -123,7 +123,8 @@ class Bench:
         sizes = {STUDENT: cast.parameters, teachers.NAME: teachers.parameters(self.teacher.name)}
         uneven = {name: text for name in cast.controls if (text := cast.uneven(name))}
         reasons = {teachers.NAME: reason} if reason else {}
-        return success.Results(asked.tasks, asked.split, found, reasons, cast.controls, sizes, uneven)
+        episodes = len(asked.seeds)
+        return success.Results(asked.tasks, asked.split, episodes, found, reasons, cast.controls, sizes, uneven)
 
     def _success(self, policy: str, condition: str) -> np.ndarray | None:
         """Over every seed, or over the first where only that was tried."""
@@ -133,7 +134,7 @@ class Bench:
         found = (self.ledger.success(policy, condition, jobs, seeds=group) for group in (members, members[:1]))
         return next((array for array in found if array is not None), None)
 
-    def film(self, results: success.Results, farm: rollouts.Farm) -> list[robot_page.Clip]:
+    def film(self, results: success.Results, farm: rollouts.Farm) -> list[metaworld_page.Clip]:
         """Videos of the first student, on tasks of the headline first, with the teacher's where it can act."""
         from eval import clips, videos  # PyAV comes with the simulator's extra, which the arc suite does without
 
@@ -156,7 +157,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
     ledger = open_ledger(options.out / "raw" / "episodes.jsonl", resume=options.resume)
     teacher = Teacher(options.teacher or made.id, made.digest, options.tokenizer)
     bench = Bench(options, reader, asked, cast, ledger, teacher)
-    context = cast.context(made.provenance, "sim", command)
+    context = origin.context(cast.students[0], made.provenance, "sim", command)
     reason = bench.teach()
     with rollouts.Farm() as farm:
         with ticker.Ticker() as tick:
@@ -174,8 +175,8 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
             )
         found = report.Report((*rows, *offline.rows), origin.versions())
         report.write(options.out / "report.json", found)
-        shown = robot_page.after(bench.film(results, farm))
-    before = robot_page.before(results, rows, made.provenance)
+        shown = metaworld_page.after(bench.film(results, farm))
+    before = metaworld_page.before(results, rows, made.provenance)
     page.write(options.out, found, offline.pictures, before=before, after=shown)
     if results.warning:
         Console(stderr=True).print(results.warning, style="bold red")

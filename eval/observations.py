@@ -39,12 +39,14 @@ class Observations:
         records = reader.records(split)
         if not len(records):
             raise SplitError(f"split {split!r} of the store is empty: the dataset has no episodes of it")
-        count = min(len(records), most or len(records))
+        self.available = len(records)
+        count = min(self.available, most or self.available)
         self.records = records[np.linspace(0, len(records) - 1, count).round().astype(int)]
         names = np.array(reader.manifest.records["episode"])[self.records]
         self.episodes, self.episode = np.unique(names, return_inverse=True)
         self.instructions = tuple(reader.manifest.extraction["instructions"])
         self._asked = reader.take("instruction_id", self.records)
+        self.said = [self.instructions[i] for i in self._asked]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -73,8 +75,7 @@ class Observations:
     def batches(self, lexicon: words.Words, length: int, *, shuffled: bool = False) -> Iterator[Batch]:
         """Every observation in order. shuffled: with the images of another episode of the same task."""
         text = lexicon.encode(self.instructions, length)
-        said = [self.instructions[i] for i in self._asked]
-        images = shuffle.of_another_episode(said, self.episode) if shuffled else np.arange(len(self))
+        images = shuffle.of_another_episode(self.said, self.episode) if shuffled else np.arange(len(self))
         for first in range(0, len(self), BATCH):
             yield self._read(np.arange(first, min(first + BATCH, len(self))), images, text)
 

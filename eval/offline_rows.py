@@ -26,10 +26,12 @@ class Book:
         context: report.Context,
         *,
         suite: str,
+        needs: str,
         draws: int,
         seed: int,
     ):
-        self.scores, self.context, self._seen, self._suite = scores, context, seen, suite
+        """needs: what the bars are defined on and these observations are not; "" where they are."""
+        self.scores, self.context, self._seen, self._suite, self._needs = scores, context, seen, suite, needs
         units = len(scores[0].floor)
         self.weights = statistics.resamples(units, draws, np.random.default_rng(seed))
         self.steps = scores[0].actions.sse.shape[1]
@@ -54,13 +56,14 @@ class Book:
         """The metric's mean over students (or what it is a metric `of`), its interval over episodes and its range over
         seeds."""
         of = self.scores if of is None else of
+        needs = self._needs if "bar" in fields else ""
         found = statistics.estimate(lambda w: np.mean([metric(one, w) for one in of], axis=0), self.weights)
         whole = np.ones((1, self.weights.shape[1]))
         single = [float(metric(one, whole)[0]) for one in of]
         several = {"seeds": len(single), "seed_low": min(single), "seed_high": max(single)} if len(single) > 1 else {}
         return report.Row(
             self._id(name, subject), found.value, unit, self.context, n=len(self._seen) if n is None else n,
-            ci_low=found.low, ci_high=found.high, **several, **fields,
+            ci_low=found.low, ci_high=found.high, needs=needs, **several, **fields,
         )  # fmt: skip
 
     def _id(self, name: str, subject: str = "student") -> str:
@@ -141,8 +144,8 @@ class Book:
         before, after = (teacher.get(f"action_r2{part}", 0.0) for part in ("", "_shuffled_images"))
         if not 0 < before > after:
             note = "it is not known that shuffling lowers the teacher's own R²: its post-training measures that"
-            name = self._id("shuffled_images_use")
-            used = report.Row(name, None, "of teacher's drop", self.context, bar=BARS["use"], note=note)
+            row_id, bar = self._id("shuffled_images_use"), {"bar": BARS["use"], "needs": self._needs}
+            used = report.Row(row_id, None, "of teacher's drop", self.context, note=note, **bar)
             return [used, shown, same]
         theirs = (before - after) / before
         note = f"the teacher itself loses {theirs:.0%} of its R² to the demonstrated actions, by its own measurement"

@@ -75,7 +75,7 @@ class Config:
     draws: int = 1000
     """Bootstrap resamples behind every interval."""
     strict: bool = False
-    """Exit with 1 when a bar is missed."""
+    """Exit with 1 unless every bar is met: one that could not be judged is not."""
 
     @property
     def short(self) -> bool:

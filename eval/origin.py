@@ -8,6 +8,8 @@ import subprocess
 
 import jax
 
+from eval import export, report, runs
+
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tensorstore", "torch", "transformers")
 
 
@@ -28,6 +30,12 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def context(run: runs.Run, teacher: str, environment: str, command: str) -> report.Context:
+    """What all rows about a run share. teacher, environment: their provenance."""
+    size = export.parameters(run.student)
+    return report.Context(teacher, environment, run.preset, size, device(), commit(), command)
 
 
 def versions() -> dict[str, str]:

@@ -73,7 +73,10 @@ def _head(content: report.Report) -> str:
     failed = content.failures
     verdict = f"{len(judged) - len(failed)} of {len(judged)} bars met."
     if failed:
-        verdict += " FAIL: " + ", ".join(failed)
+        verdict += " FAIL: " + ", ".join(failed) + "."
+    if content.unjudged:
+        count = sum(bool(row.needs) for row in content.rows)
+        verdict += f" {count} {'; '.join(content.unjudged)}."
     return (
         f'<h1>sage-distill report</h1>\n<p class="facts">{line}<br><code>{html.escape(context.command)}</code></p>\n'
         f'<p class="verdict {"bad" if failed else "good"}">{html.escape(verdict)}</p>'
@@ -90,8 +93,10 @@ def _row(row: report.Row) -> str:
     *texts, verdict = map(html.escape, report.cells(row))
     filled = "".join(f"<td>{text}</td>" for text in texts)
     style = ' class="empty"' if row.value is None else ""
+    note = "; ".join(filter(None, [f"needs {row.needs}" * bool(row.needs), row.note]))
     return (
-        f'<tr{style}>{filled}<td class="{verdict[:4]}">{verdict}</td><td class="note">{html.escape(row.note)}</td></tr>'
+        f'<tr{style}>{filled}<td class="{verdict[:4].strip()}">{verdict}</td>'
+        f'<td class="note">{html.escape(note)}</td></tr>'
     )
 
 

@@ -192,10 +192,11 @@ def table(report: Report, *, width: int = 120) -> Table:
     it: why bars were not judged."""
     why = "\n".join(report.unjudged) or None
     view = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, caption=why, caption_justify="left")
-    view.add_column("row", overflow="fold", min_width=36)
+    view.add_column("row", overflow="fold", min_width=30)
     wide = width >= 110
-    for name in ("value", *(["95 % interval", "n"] if wide else []), "bar", ""):
+    for name in ("value", *(["95 % interval", "n"] if wide else []), "bar"):
         view.add_column(name, no_wrap=True, justify="right", min_width=4)
+    view.add_column("", no_wrap=True, justify="right", min_width=len(UNJUDGED) if why else 4)
     for row in report.rows:
         name, value, unit, span, _, n, seeds, bar, _, verdict = cells(row)
         count = f"{n} x {seeds}" if seeds else n

@@ -33,7 +33,8 @@ def benchmark(
         raise runs.RunError(f"{', '.join(given)}: for --suite metaworld; without a simulator nobody acts")
     made = reader.manifest.teacher
     cast = contestants.load(options.run, (), reader, url)
-    name, context = options.teacher or made.id, cast.context(made.provenance, options.environment, command)
+    name, first = options.teacher or made.id, cast.students[0]
+    context = origin.context(first, made.provenance, options.environment, command)
     unmeasured = NOT_ASKED if simulated else NO_SIMULATOR
     rows = [report.Row("robot.student.success", None, "of episodes", context, note=unmeasured)]
     seen = comparison.seen(reader, split, options.level)

@@ -8,7 +8,7 @@ from eval import pairing, report, sizes, statistics
 from eval.pairing import Success
 from eval.statistics import Estimate
 
-BLIND_MOST, ENOUGH_TASKS, POOR = 0.40, 8, 0.50
+BLIND_MOST, ENOUGH_TASKS, EPISODES, POOR = 0.40, 8, 50, 0.50
 BARS = {"teacher": 0.90, "ratio": 0.97, "ratio_low": 0.92, "ratio_user": 0.85, "value": 10.0, "p": 0.05}
 BARS |= {"swapped": 0.05, "held_out_ratio": 0.90}
 DISTURBED = ("noise", "dropped", "light")
@@ -20,6 +20,8 @@ class Results:
 
     tasks: tuple[str, ...]
     split: str
+    episodes: int
+    """Per task, as asked for."""
     found: Mapping[tuple[str, str], Success]
     reasons: Mapping[str, str]
     """Policy -> why it has no episodes."""
@@ -27,6 +29,18 @@ class Results:
     parameters: Mapping[str, int | None]
     uneven: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Control -> what makes it incomparable with the student."""
+
+    @property
+    def few_episodes(self) -> str:
+        """What every bar on success is defined on, where this is less; else ""."""
+        return f">= {EPISODES} episodes a task" if self.episodes < EPISODES else ""
+
+    @property
+    def few(self) -> str:
+        """What bars on success over tasks are defined on, where this is less; else ""."""
+        if not self.few_episodes and len(self.tasks) >= ENOUGH_TASKS:
+            return ""
+        return f">= {EPISODES} episodes a task over >= {ENOUGH_TASKS} tasks"
 
     def get(self, policy: str, condition: str = "normal") -> Success | None:
         return self.found.get((policy, condition))
@@ -98,7 +112,9 @@ class Book:
         return list(dict.fromkeys(first + others))
 
     def row(self, name: str, found: Estimate | None, unit: str, *, of: Success | None = None, **fields) -> report.Row:
-        """One row; `of` is what it counts."""
+        """One row; `of` is what it counts. A bar is judged only on as many tasks and episodes as it is defined on."""
+        if fields.get("bar") is not None:
+            fields.setdefault("needs", self.results.few)
         split = f"metaworld.{name}.{self.results.split}"
         if found is None:
             return report.Row(split, None, unit, self.context, **fields)
@@ -124,11 +140,12 @@ class Book:
         everything = range(len(self.results.tasks))
         known, uneven = one[:, chosen], self.results.uneven.get(control, "")
         headline = "; ".join(filter(None, [uneven, self.results.headline_note]))
-        p_row = self.row(f"student.{name}_p", Estimate(p, p, p), "p", of=known, note=pairs, better="lower")
+        p_bar = {"bar": BARS["p"]} if judged else {}
+        p_row = self.row(f"student.{name}_p", Estimate(p, p, p), "p", of=known, note=pairs, better="lower", **p_bar)
         return [
             self.row(f"student.{name}", self.pairing.difference(one, other, chosen), "points", of=known,
                      note=headline, **bars),
-            dataclasses.replace(p_row, ci_low=None, ci_high=None, bar=BARS["p"] if judged else None),
+            dataclasses.replace(p_row, ci_low=None, ci_high=None),
             self.row(f"student.{name}_all", self.pairing.difference(one, other, everything), "points", of=one,
                      note="over all tasks"),
         ]  # fmt: skip
@@ -188,7 +205,7 @@ class Book:
 
     def _swapped(self, policy: str) -> list[report.Row]:
         success = self.results.get(policy, "swapped")
-        bar = {"bar": BARS["swapped"]} if policy == "student" else {}
+        bar = {"bar": BARS["swapped"], "needs": self.results.few_episodes} if policy == "student" else {}
         if success is None:
             note = f"{self.results.why(policy)} under swapped instructions"
             return [self.row(f"{policy}.success_swapped", None, "of episodes", note=note, better="lower", **bar)]

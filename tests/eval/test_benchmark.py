@@ -93,6 +93,18 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, arguments, words
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(("needs", "value", "code"), [("", 1.0, 0), ("", 0.1, 1), (">= 8 tasks", 1.0, 1)])
+def test_strict_asks_for_every_bar_to_be_met(monkeypatch, capsys, needs, value, code):
+    context = report.Context("stand-in", "sim", "tiny", 1, "cpu", "abc", "command")
+    found = report.Report((report.Row("a.b.c", value, "R²", context, bar=0.5, needs=needs),), {})
+    monkeypatch.setattr(benchmark, "benchmark", lambda options, command: found)
+    assert benchmark.main(["--strict"]) == code
+    assert benchmark.main([]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["not_judged"] == [f"not judged: needs {needs}"] * bool(
+        needs
+    )
+
+
 def test_only_the_benchmark_opens_the_test_split():
     folder = benchmark.pathlib.Path(benchmark.__file__).parent
     named = [path.name for path in folder.glob("*.py") if '"test"' in path.read_text()]

@@ -88,6 +88,12 @@ def test_rows_say_what_the_pretenders_did(rows):
     assert {row.context.teacher for row in rows.values()} == {"stand-in"}
 
 
+def test_a_quick_look_at_three_tasks_judges_size_alone(rows):
+    judged = [name for name, row in rows.items() if row.passed is not None]
+    assert judged == ["metaworld.student.parameters_ratio.test"]
+    assert sum(row.verdict == "not judged" for row in rows.values()) == 14
+
+
 def test_the_page_has_tables_plot_and_playable_videos(out):
     text = (out / "report.html").read_text()
     assert text.index("Value of the teacher") < text.index("Success per task") < text.index("<video")

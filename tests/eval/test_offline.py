@@ -18,8 +18,8 @@ RNG = np.random.default_rng(0)
 ONE = np.ones((1, 4))
 
 
-def book(scores, seen):
-    return offline_rows.Book(scores, seen, CONTEXT, suite="metaworld", draws=50, seed=0)
+def book(scores, seen, needs=""):
+    return offline_rows.Book(scores, seen, CONTEXT, suite="metaworld", needs=needs, draws=50, seed=0)
 
 
 def moments(target, predicted, unit, **options):
@@ -174,6 +174,13 @@ def test_image_use_is_measured_against_the_teachers_own_loss(rows):
         "metaworld.student.shuffled_images_use.validation"
     ]
     assert (unknown.value, unknown.verdict) == (None, "FAIL")
+
+
+@pytest.mark.parametrize("known", [{}, {"action_r2": 0.5, "action_r2_shuffled_images": 0.1}])
+def test_no_bar_is_judged_on_fewer_tasks_or_observations_than_it_is_defined_on(rows, seen, known):
+    found = [row for row in book([rows[1]], seen, ">= 8 tasks").rows(known) if row.bar is not None]
+    assert len(found) == len(offline_rows.BARS)
+    assert {(row.verdict, row.needs) for row in found} == {("not judged", ">= 8 tasks")}
 
 
 def test_sums_are_enough_to_score_again(rows):

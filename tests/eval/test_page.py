@@ -1,5 +1,6 @@
 """The page is one file, escapes what it is given and hides no failure."""
 
+import dataclasses
 import html.parser
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_a_missed_bar_is_shown_in_the_row_and_at_the_top():
     text = rendered()
     assert '<td class="FAIL">FAIL</td>' in text
     assert "1 of 2 bars met. FAIL: vision.student.r2_p10.test" in text
+
+
+def test_a_bar_that_is_not_judged_is_counted_apart_and_its_row_says_what_it_needs():
+    row = dataclasses.replace(MISSED, needs=">= 8 tasks")
+    text = page.render(report.Report((MET, row), {}), [])
+    assert "1 of 1 bars met. 1 not judged: needs &gt;= 8 tasks." in text
+    assert '<td class="not">not judged</td><td class="note">needs &gt;= 8 tasks; a &lt;b&gt;' in text
+    assert '<p class="verdict good">' in text
 
 
 def test_text_is_escaped():

@@ -77,6 +77,47 @@ def test_no_bar_no_verdict_and_a_bar_without_a_value_is_missed():
     assert row(value=None, note="not measured").verdict == "FAIL"
 
 
+def unjudged():
+    needs = ">= 50 episodes a task over >= 8 tasks"
+    low = row(id="metaworld.student.value_over_demonstrations.test", value=0.1, unit="of noise floor", needs=needs)
+    return report.Report((row(id="a.b.met"), low, row(id="a.b.empty", value=None, note="why", needs=needs)), {})
+
+
+def test_what_cannot_be_judged_neither_passes_nor_fails_and_says_what_it_needs(tmp_path):
+    found = unjudged()
+    assert [one.verdict for one in found.rows] == ["PASS", "not judged", "not judged"]
+    assert found.failures == ()
+    assert found.unjudged == ("not judged: needs >= 50 episodes a task over >= 8 tasks",)
+    report.write(tmp_path / "report.json", found)
+    assert report.read(tmp_path / "report.json") == found
+    written = json.loads((tmp_path / "report.json").read_text())["rows"][1]
+    assert (written["value"], written["bar"], written["pass"]) == (0.1, 0.95, None)
+    assert written["needs"] == found.rows[1].needs
+
+
+def test_every_view_shows_value_and_bar_of_what_is_not_judged_and_the_reason_once():
+    for text in (printed(80, unjudged()), report.markdown(unjudged())):
+        line = next(line for line in text.splitlines() if "0.1" in line)
+        assert ">= 0.95" in line
+        assert "not judged" in line
+        assert text.count("needs >= 50 episodes a task over >= 8 tasks") == 1
+
+
+def test_a_file_cannot_call_a_missed_bar_unjudged_by_halves(tmp_path):
+    path = tmp_path / "report.json"
+    report.write(path, full())
+    document = json.loads(path.read_text())
+    document["rows"][1]["needs"] = "more"
+    path.write_text(json.dumps(document))
+    with pytest.raises(report.ReportError, match="r2_p10"):
+        report.read(path)
+
+
+def test_without_a_bar_nothing_is_left_unjudged():
+    with pytest.raises(report.ReportError, match="nothing to judge"):
+        row(bar=None, needs="more")
+
+
 def test_reaching_the_stretch_value_is_starred():
     assert row(stretch=0.951).verdict == "PASS*"
     assert row(stretch=0.99).verdict == "PASS"
@@ -107,9 +148,9 @@ def test_unknown_provenance_is_refused():
         dataclasses.replace(CONTEXT, teacher="mock")
 
 
-def printed(width):
+def printed(width, shown=None):
     console = Console(width=width, file=io.StringIO())
-    console.print(report.table(full(), width=width))
+    console.print(report.table(shown or full(), width=width))
     return console.file.getvalue()
 
 

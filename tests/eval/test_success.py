@@ -1,5 +1,7 @@
 """Rows of closed-loop success: ids, bars, which tasks are headline tasks, what is said where something is absent."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def results(changes=(), **fields):
     }
     found = {key: value for key, value in found.items() if value is not None}
     made = {"reasons": {}, "controls": ("demonstrations",), "parameters": {"student": 100, "teacher": 400}}
-    return success.Results(TASKS, "test", found, **{**made, **fields})
+    return success.Results(**{"tasks": TASKS, "split": "test", "episodes": 50, "found": found, **made, **fields})
 
 
 def rows(made):
@@ -108,6 +110,37 @@ def test_an_uneven_control_is_named_as_such():
 def test_bars_are_the_ones_asked_for(name, bar, better):
     row = rows(results())[f"metaworld.{name}.test"]
     assert (row.bar, row.better, row.verdict) == (bar, better, "PASS")
+
+
+def verdicts(made):
+    found = [row for row in success.Book(made, CONTEXT, draws=50, seed=0).rows() if row.bar is not None]
+    return {row.id.split(".", 1)[1].removesuffix(".test"): row for row in found}
+
+
+def few_tasks(**fields):
+    made = results(**fields)
+    found = {key: array if key[1] == "swapped" else array[:, :5] for key, array in made.found.items()}
+    return dataclasses.replace(made, tasks=TASKS[:5], found=found)
+
+
+@pytest.mark.parametrize("made", [results(episodes=49), few_tasks(episodes=10), few_tasks()])
+def test_bars_are_not_judged_on_fewer_episodes_or_tasks_than_they_are_defined_on(made):
+    found = verdicts(made)
+    assert found.pop("student.parameters_ratio").verdict == "PASS", "size depends on neither"
+    swapped = found.pop("student.success_swapped")
+    assert {row.verdict for row in found.values()} == {"not judged"}
+    assert {row.needs for row in found.values()} == {">= 50 episodes a task over >= 8 tasks"}
+    assert found["student.value_over_demonstrations"].bar == 10
+    assert swapped.verdict == ("PASS" if made.episodes == 50 else "not judged")
+
+
+def test_at_full_size_every_bar_is_judged_whatever_is_missing():
+    """Even where the blind policy leaves fewer headline tasks than asked for, and a control is absent."""
+    lacking = {("demonstrations", "normal"): None, ("teacher", "blind"): share(*[0.41] * 4, *[0.4] * 7)}
+    found = verdicts(results(lacking, controls=()))
+    assert {row.verdict for row in found.values()} == {"PASS", "FAIL"}
+    for name in ("student.value_over_demonstrations", "teacher_blind.headline_tasks"):
+        assert found[name].verdict == "FAIL"
 
 
 def test_success_per_task_has_wilson_intervals_counts_and_seeds():

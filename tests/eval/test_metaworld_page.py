@@ -5,23 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eval import report, robot_page, success
+from bridge import metaworld_tasks
+from eval import metaworld_page, report, success
 
-TASKS = ("drawer-open", "faucet-open")
+TASKS = tuple(metaworld_tasks.TASKS)[:8]
 CONTEXT = report.Context("stand-in", "sim", "standin", 1000, "cpu", "abc", "command")
 
 
-def results(teacher=0.9, control=0.5):
-    array = lambda share: np.broadcast_to(np.arange(10) < share * 10, (1, 2, 10))  # noqa: E731
+def results(teacher=0.9, control=0.5, *, episodes=50):
+    array = lambda share: np.broadcast_to(np.arange(10) < share * 10, (1, len(TASKS), 10))  # noqa: E731
     found = {("teacher", "normal"): array(teacher), ("teacher", "blind"): array(0.1), ("student", "normal"): array(0.9)}
     if control is not None:
         found["demonstrations", "normal"] = array(control)
-    return success.Results(TASKS, "test", found, {}, ("demonstrations",), {"student": 1, "teacher": 4})
+    sizes = {"student": 1, "teacher": 4}
+    return success.Results(TASKS, "test", episodes, found, {}, ("demonstrations",), sizes)
 
 
 def before(made, provenance="stand-in"):
     rows = success.Book(made, CONTEXT, draws=100, seed=0).rows()
-    return robot_page.before(made, rows, provenance)
+    return metaworld_page.before(made, rows, provenance)
 
 
 def test_the_value_of_the_teacher_is_the_first_table():
@@ -40,7 +42,18 @@ def test_a_value_that_is_not_there_says_so():
 
 
 def test_a_bar_met_without_significance_fails():
-    assert '<td class="FAIL">FAIL</td>' in before(results(control=0.8))[0], "2 goals won of 20: p = 0.5"
+    made = results()
+    control = np.array(made.found["student", "normal"])
+    control[0, :7, :2], control[0, :6, 9] = False, True  # 14 goals won, 6 lost: p = 0.12
+    value = before(dataclasses.replace(made, found={**made.found, ("demonstrations", "normal"): control}))[0]
+    assert "+10.0 points" in value
+    assert '<td class="FAIL">FAIL</td>' in value
+
+
+def test_a_value_on_few_episodes_is_not_judged():
+    value = before(results(episodes=10))[0]
+    assert "<td>not judged</td>" in value
+    assert "+40.0 points" in value
 
 
 def test_an_uneven_control_is_named_in_the_first_table():
@@ -67,7 +80,7 @@ def test_only_stand_ins_are_called_stand_ins(provenance):
 
 
 def test_videos_lie_beside_the_page_and_captions_are_escaped():
-    (part,) = robot_page.after([robot_page.Clip("videos/a-1.mp4", "a <b>")])
+    (part,) = metaworld_page.after([metaworld_page.Clip("videos/a-1.mp4", "a <b>")])
     assert 'src="videos/a-1.mp4"' in part
     assert "a &lt;b&gt;" in part
-    assert robot_page.after([]) == []
+    assert metaworld_page.after([]) == []
