@@ -126,22 +126,20 @@ class Book:
         """Student less control in points, on the headline tasks and on all, with the sign test's p."""
         one, other, name = self.results.get("student"), self.results.get(control), f"value_over_{report.slug(control)}"
         chosen, judged = self.results.headline, control == "demonstrations"
-        bars = {"bar": BARS["value"]} if judged else {}
+        bars, p_bars = ({"bar": BARS[name]} if judged else {} for name in ("value", "p"))
         if one is None or other is None or not chosen:
             lacks = f"{self.results.why(control)}: train the same student and give it with --control {control}=RUN"
-            p = {"bar": BARS["p"], "better": "lower"} if judged else {}
             note = lacks if chosen else self.results.headline_note
             return [
                 self.row(f"student.{name}", None, "points", note=note, **bars),
-                self.row(f"student.{name}_p", None, "p", note=note, **p),
+                self.row(f"student.{name}_p", None, "p", note=note, better="lower", **p_bars),
             ]
         p, wins, losses = pairing.sign(one, other, chosen)
         pairs = f"{wins} goals won, {losses} lost, exact sign test over (task, goal)"
         everything = range(len(self.results.tasks))
         known, uneven = one[:, chosen], self.results.uneven.get(control, "")
         headline = "; ".join(filter(None, [uneven, self.results.headline_note]))
-        p_bar = {"bar": BARS["p"]} if judged else {}
-        p_row = self.row(f"student.{name}_p", Estimate(p, p, p), "p", of=known, note=pairs, better="lower", **p_bar)
+        p_row = self.row(f"student.{name}_p", Estimate(p, p, p), "p", of=known, note=pairs, better="lower", **p_bars)
         return [
             self.row(f"student.{name}", self.pairing.difference(one, other, chosen), "points", of=known,
                      note=headline, **bars),
@@ -166,9 +164,8 @@ class Book:
             self.row("student.ratio_headline_user", found, "of teacher", of=known, bar=BARS["ratio_user"],
                      note="the same ratio against the bar that users ask for"),
         ]  # fmt: skip
-        ours, theirs = (self.results.parameters[name] for name in ("student", "teacher"))
-        smaller = sizes.rows("metaworld.student", self.results.split, ours=ours, theirs=theirs, context=self.context)
-        return [*rows, *smaller]
+        known = {"ours": self.results.parameters["student"], "theirs": self.results.parameters["teacher"]}
+        return [*rows, *sizes.rows("metaworld.student", self.results.split, **known, context=self.context)]
 
     def headlines(self) -> list[report.Row]:
         """Mean success over the headline tasks; the teacher's has a bar of its own."""
@@ -212,9 +209,8 @@ class Book:
         pair = " and ".join(metaworld_tasks.LOOK_ALIKE)
         found = over_goals(success)
         note = f"{pair}, each asked for the other; Wilson over goals, seeds averaged"
-        return [
-            self.row(f"{policy}.success_swapped", found, "of episodes", of=success, note=note, better="lower", **bar)
-        ]
+        fields = {"note": note, "better": "lower", **bar}
+        return [self.row(f"{policy}.success_swapped", found, "of episodes", of=success, **fields)]
 
     def _against_normal(self, policy: str, condition: str) -> list[report.Row]:
         name, everything = f"{policy}.success_{report.slug(condition)}", range(len(self.results.tasks))
