@@ -53,9 +53,13 @@ class StudentActor:
     ):
         """rows: of the one compiled program."""
         self.student, self.words, self.body, self.rows, self.effort = student, lexicon, body, rows, effort
-        self._cameras = simulator.cameras(body)
         self._graph, state = nnx.split(student.folded())
         self._state = nnx.to_pure_dict(state)
+
+    @functools.cached_property
+    def _cameras(self) -> list[int]:
+        """Of the simulator, in the order of the embodiment's views; EmbodimentError where it is another robot's."""
+        return simulator.cameras(self.body)
 
     def see(self, query: simulator.Query) -> Seen:
         """The student's inputs."""
