@@ -3,6 +3,7 @@
 import hashlib
 
 from bridge import embodiment as embodiments
+from bridge import simulator
 from eval import export, runs
 from train import actor, warm, words
 
@@ -10,8 +11,12 @@ ALL_STEPS = actor.Effort()
 
 
 def load(run: runs.Run, *, rows: int, effort: actor.Effort = ALL_STEPS) -> actor.StudentActor:
-    """The student of a run folder with the tokenizer and embodiment that lie beside it, for the simulator."""
+    """The student of a run folder with the tokenizer and embodiment that lie beside it, for the simulator.
+
+    EmbodimentError where it is another robot's.
+    """
     lexicon, body = equipment(run)
+    simulator.cameras(body)
     return actor.StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
 
 

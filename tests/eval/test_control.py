@@ -116,7 +116,22 @@ def test_a_run_that_cannot_act_says_what_to_train(run, tmp_path):
         control.load(bare, rows=4)
 
 
-def test_a_robot_that_is_not_the_simulators_is_refused(actor):
-    alien = dataclasses.replace(actor.body.transform, video_keys=("wrist",))
+@pytest.fixture
+def alien(actor):
+    """The embodiment of a robot with another camera."""
+    transform = dataclasses.replace(actor.body.transform, video_keys=("wrist",))
+    return dataclasses.replace(actor.body, transform=transform)
+
+
+def test_a_robot_that_is_not_the_simulators_is_refused_before_anything_acts(run, alien, monkeypatch):
+    monkeypatch.setattr(control, "equipment", lambda run: (None, alien))
     with pytest.raises(EmbodimentError, match="wrist"):
-        actors.StudentActor(actor.student, actor.words, dataclasses.replace(actor.body, transform=alien), rows=4)
+        control.load(run, rows=4)
+
+
+def test_outside_the_simulator_any_robot_can_be_asked(actor, alien):
+    other = actors.StudentActor(actor.student, actor.words, alien, rows=4)
+    seen = actor.see(query())
+    np.testing.assert_array_equal(other.chunks(seen), actor.chunks(seen))
+    with pytest.raises(EmbodimentError, match="wrist"):
+        other.see(query())
