@@ -69,8 +69,11 @@ class Lanes:
     def _receive(self, lane: int):
         try:
             failed, answer = self._pipes[lane % len(self._pipes)].recv()
-        except EOFError as error:
-            raise scene.SimulatorError("a simulator process died (out of memory, or EGL): try fewer --lanes") from error
+        except (EOFError, OSError) as error:
+            raise scene.SimulatorError(
+                "a simulator process died: out of memory, no EGL (the README names the GL libraries), or a script "
+                'started it without `if __name__ == "__main__":`'
+            ) from error
         if failed:
             raise scene.SimulatorError(f"a simulator failed:\n{answer}")
         return answer

@@ -10,7 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-RESUME = "go on with the writer (episodes.create(..., resume=True)) or fetch the dataset again"
+RESUME = (
+    "fetch the dataset again, or where its recording was cut short, go on with it (episodes.create(..., resume=True) "
+    "drops an unfinished last episode and nothing else)"
+)
 
 
 class DatasetError(ValueError):

@@ -12,7 +12,9 @@ LISTS = ("episodes.jsonl", "episodes_stats.jsonl", "tasks.jsonl")
 
 
 def resume(folder: pathlib.Path, info: dict[str, Any], videos: list[str]) -> tuple[list[dict], dict[str, int]]:
-    """(lines of the whole episodes, {instruction: task index}); what belongs to no whole episode is removed from disk.
+    """(lines of the whole episodes, {instruction: task index}); what a kill left of the last episode is removed.
+
+    A DatasetError, and nothing is changed, where more than the last episode would be lost.
 
     info: what meta/info.json must say, without totals: another Spec is a DatasetError. videos: their columns.
     """
@@ -27,6 +29,7 @@ def resume(folder: pathlib.Path, info: dict[str, Any], videos: list[str]) -> tup
         if row.get("episode_index") != len(kept) or not _whole(folder, row, videos):
             break
         kept.append(row)
+    _nothing_follows(folder, len(kept))
     for name, rows in zip(LISTS, (kept, statistics[: len(kept)], tasks), strict=True):
         _rewrite(folder / "meta" / name, rows)
     _clear(folder, len(kept))
@@ -54,6 +57,22 @@ def _whole(folder: pathlib.Path, row: dict[str, Any], videos: list[str]) -> bool
     return rows == row["length"] and all(clip.is_file() for clip in clips)
 
 
+def _nothing_follows(folder: pathlib.Path, last: int) -> None:
+    """DatasetError where there are files of episodes after episode `last`, which is not whole."""
+    paths = [*folder.glob("data/*/*"), *folder.glob("videos/*/*/*")]
+    numbers = {_number(path) for path in paths if not path.name.endswith(".part")}
+    if later := sorted(number for number in numbers if number is not None and number > last):
+        raise DatasetError(
+            f"{folder}: episode {last} is damaged, or its line in meta/episodes.jsonl is, but episodes up to "
+            f"{later[-1]} follow: bring it back, or move the folder away and record anew; nothing was changed"
+        )
+
+
+def _number(path: pathlib.Path) -> int | None:
+    number = path.name.removeprefix("episode_").partition(".")[0]
+    return int(number) if number.isdigit() else None
+
+
 def _rewrite(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
@@ -65,6 +84,6 @@ def _rewrite(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
 def _clear(folder: pathlib.Path, episodes: int) -> None:
     """Remove parts, and files of episodes that do not count."""
     for path in [*folder.glob("data/*/*"), *folder.glob("videos/*/*/*"), *folder.glob("meta/*.part")]:
-        number = path.name.removeprefix("episode_").partition(".")[0]
-        if path.name.endswith(".part") or (number.isdigit() and int(number) >= episodes):
+        number = _number(path)
+        if path.name.endswith(".part") or (number is not None and number >= episodes):
             path.unlink()

@@ -11,7 +11,9 @@ from eval.rollouts import Contestant
 from train import warm
 from train.actor import Effort
 
-STUDENT = "student"
+STUDENT, DEMONSTRATIONS = "student", "demonstrations"
+OWN = ("energy", "demonstration", "objects")
+"""Losses that need no teacher."""
 EFFORTS = {"student_one_step": Effort(steps=1), "student_halting": Effort(halting=True)}
 """Other ways in which the first student is tried."""
 NAME = re.compile(r"[a-z][a-z0-9_]*([+-][a-z0-9_]+)*")
@@ -43,8 +45,10 @@ class Cast:
             "seeds": [[run.seed for run in part] for part in (ours, theirs)],
             "recipe": [runs.recipe(part[0]) | {"loss": None} for part in (ours, theirs)],
         }
-        wrong = [fact for fact, (one, other) in facts.items() if one != other]
-        return f"not like for like: other {' and '.join(wrong)} than the student" if wrong else ""
+        wrong = [f"other {fact} than the student" for fact, (one, other) in facts.items() if one != other]
+        if name == DEMONSTRATIONS and (taught := taught_by_teacher(theirs[0])):
+            wrong.append(f"it had the teacher's {', '.join(taught)}")
+        return f"not like for like: {'; '.join(wrong)}" if wrong else ""
 
     @property
     def parameters(self) -> int:
@@ -78,6 +82,12 @@ def _check_body(run: runs.Run, reader: store.Reader, url: str) -> None:
             f"{run.folder} was trained for another embodiment than {url} holds (other statistics or transform, so "
             "other units): give the --store that it was trained from"
         )
+
+
+def taught_by_teacher(run: runs.Run) -> list[str]:
+    """Losses of a run that came from the teacher."""
+    weights = dataclasses.asdict(run.record.config.loss)
+    return [name for name, weight in weights.items() if weight and name not in OWN]
 
 
 def parse(text: str) -> tuple[str, list[pathlib.Path]]:

@@ -44,9 +44,11 @@ def newest(home: pathlib.Path = HOME) -> pathlib.Path:
 
 
 def recipe(run: Run) -> dict:
-    """What decides the weights beside seed, store and student, as plain values by dotted name's first part."""
+    """What decides the weights beside seed, store and student, as plain values by dotted name's first part. Of the run
+    that it started from, and of further stores, only how many: those of another seed are other folders."""
     found = plain.to_json(run.record.config)
-    return {name: value for name, value in found.items() if name not in ("seed", "launch", "loop")}
+    kept = {name: value for name, value in found.items() if name not in ("seed", "launch", "loop")}
+    return kept | {"init": int(bool(found["init"])), "also": len(found["also"])}
 
 
 def load(folders: Sequence[pathlib.Path], which: Literal["best", "last"] = "best") -> list[Run]:

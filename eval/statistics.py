@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
 Metric = Callable[[np.ndarray], np.ndarray]
 
@@ -118,3 +119,15 @@ def sign_test(wins: int, losses: int) -> float:
     pairs = wins + losses
     tail = sum(math.comb(pairs, k) for k in range(min(wins, losses) + 1))
     return min(1.0, 2 * tail / 2**pairs)
+
+
+def paired_t(differences: np.ndarray) -> float:
+    """Two-sided p of a mean of differences [n >= 2] if there were none: Student's t over the pairs; NaN is no p, so
+    differences that are all alike give 0, or 1 where they are nought."""
+    count = len(differences)
+    if count < 2:
+        raise ValueError(f"expected at least two differences, got {count}")
+    mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    if spread == 0.0:
+        return 1.0 if mean == 0.0 else 0.0
+    return float(2.0 * special.stdtr(count - 1, -abs(mean) / spread * math.sqrt(count)))

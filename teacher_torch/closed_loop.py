@@ -40,7 +40,7 @@ class Options:
     """Which tasks."""
     episodes: int = 50
     """Episodes of each task, on the split's first placements."""
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test"] = "validation"
     """Whose placements."""
     condition: Literal["normal", "blind", "held-out", "swapped", "noise", "dropped", "light"] = "normal"
     """blind: the mean picture of the task; held-out: phrasings never trained on; swapped: asked for the look-alike

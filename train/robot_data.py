@@ -122,9 +122,9 @@ def instructions(reader: store.Reader) -> list[str]:
     return list(found)
 
 
-def vocabulary(reader: store.Reader, size: int) -> words.Words:
-    """The student's tokenizer, trained on the instructions of the training split alone."""
+def vocabulary(reader: store.Reader, size: int, *, least: int = 2) -> words.Words:
+    """The student's tokenizer, trained on the instructions of the training split alone: what they say `least` times."""
     records = reader.records("train")
     ids = reader.read("instruction_id", reader.starts["record"][records], 1)[:, 0]
     said = instructions(reader)
-    return words.train([said[i] for i in sorted({*ids.tolist()})], size)
+    return words.train([said[i] for i in sorted({*ids.tolist()})], size, least=least)

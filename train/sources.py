@@ -1,13 +1,16 @@
 """What a run trains on: the splits of a store, and the student that fits them."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import sizes
-from train import config, data, loop, robot_data, stages, words
+from train import config, data, loop, record, robot_data, stages, words
 
+ROUND = 8
+"""Text tokens: a longer text is given room for the next multiple of these."""
 SAME = ("embodiment_digest", "draws", "steps", "dtype")
 """What two stores must agree on to be trained on together."""
 
@@ -35,7 +38,7 @@ def open_material(
     settings = student_config.make(
         preset, target(reader.manifest.teacher), task="robot", robot=body(reader.manifest, options.loss)
     )
-    lexicon = known or robot_data.vocabulary(reader, settings.language.vocabulary)
+    settings, lexicon = speech(settings, reader, options, known)
     text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
     features = stage.features + (("pixels",) if settings.vision.objects else ())
     train, validation = (
@@ -46,6 +49,23 @@ def open_material(
         visited = [open_visited(url, reader, features, lexicon, settings, room) for url in options.also]
         return Material(loop.Sources(robot_data.Joined([train, *visited]), validation), settings, lexicon)
     return Material(loop.Sources(train, validation), settings, lexicon)
+
+
+def speech(
+    settings: student_config.StudentConfig, reader: store.Reader, options: config.Config, known: words.Words | None
+) -> tuple[student_config.StudentConfig, words.Words]:
+    """The student with room for the store's longest instruction, and its tokenizer; both as in --init where it has one.
+
+    A few instructions repeat little: where the usual tokenizer leaves them too long, one keeps whatever they say.
+    """
+    language, said = settings.language, robot_data.instructions(reader)
+    lexicon = known or robot_data.vocabulary(reader, language.vocabulary)
+    if not known and lexicon.longest(said) > language.length:
+        lexicon = robot_data.vocabulary(reader, language.vocabulary, least=1)
+    length = max(language.length, -(-lexicon.longest(said) // ROUND) * ROUND)
+    if known and options.init:
+        length = record.read(pathlib.Path(options.init)).student.language.length
+    return dataclasses.replace(settings, language=dataclasses.replace(language, length=length)), lexicon
 
 
 def open_visited(

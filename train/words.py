@@ -30,6 +30,10 @@ class Words:
         """Pieces, padding included: the rows of the embedding."""
         return self._tokenizer.get_vocab_size()
 
+    def longest(self, texts: Iterable[str]) -> int:
+        """Tokens of the longest text."""
+        return max((len(self.ids(text)) for text in texts), default=0)
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """(tokens int32 [b, length], mask bool [b, length]), padded on the right with 0.
 
@@ -40,8 +44,8 @@ class Words:
             ids = self.ids(text)
             if len(ids) > length:
                 raise WordsError(
-                    f"{len(ids)} tokens in {text!r}, but the limit is {length}; shorten the instruction, or raise the "
-                    "student's text length and train again"
+                    f"{len(ids)} tokens in {text!r}, but the limit is {length}: shorten the instruction, or train a "
+                    "student on data that holds one as long"
                 )
             row[: len(ids)] = ids
         return tokens, tokens > 0
@@ -82,8 +86,9 @@ class Words:
         return words
 
 
-def train(sentences: Iterable[str], size: int) -> Words:
-    """A tokenizer of at most `size` pieces (257 to 4,096): padding, 256 bytes, then what the sentences repeat.
+def train(sentences: Iterable[str], size: int, *, least: int = 2) -> Words:
+    """A tokenizer of at most `size` pieces (257 to 4,096): padding, 256 bytes, then what the sentences say at least
+    `least` times.
 
     The same sentences, in any order, give the same tokenizer.
     """
@@ -92,7 +97,7 @@ def train(sentences: Iterable[str], size: int) -> Words:
     made = _blank(models.BPE())
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=size - 1, min_frequency=2, show_progress=False, special_tokens=[], initial_alphabet=alphabet
+        vocab_size=size - 1, min_frequency=least, show_progress=False, special_tokens=[], initial_alphabet=alphabet
     )
     made.train_from_iterator(sorted(sentences), trainer)
     # Padding is a plain entry before all others, not a special token, which would be found in a text.

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,19 @@ def test_killed_at_any_point(robot, tmp_path, spec, write, monkeypatch, place, c
     assert sorted(files) == sorted(f"episode_{i:06d}{end}" for i in range(done) for end in (".parquet", ".mp4", ".mp4"))
     write(folder, done, 3, resume=True)
     assert contents(folder) == contents(robot)
+
+
+@pytest.mark.parametrize(
+    "lost", ["videos/*/*/episode_000001.mp4", "data/*/episode_000000.parquet", "meta/episodes.jsonl"]
+)
+def test_more_than_an_unfinished_last_episode_is_never_removed(robot, tmp_path, write, lost):
+    folder = tmp_path / "new"
+    shutil.copytree(robot, folder)
+    next(folder.glob(lost)).unlink()
+    before = contents(folder)
+    with pytest.raises(DatasetError, match=r"episodes up to 2 follow: bring it back.*nothing was changed"):
+        write(folder, 1, 3, resume=True)
+    assert contents(folder) == before
 
 
 def test_line_that_was_cut_off(robot, tmp_path, write):

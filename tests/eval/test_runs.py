@@ -49,6 +49,15 @@ def test_runs_of_different_teachers_are_refused(trained, monkeypatch):
         runs.load([trained, trained.parent / "other"])
 
 
+def test_seeds_may_go_on_from_seeds_and_from_what_those_visited(loaded):
+    def going_on(seed):
+        changed = dataclasses.replace(loaded.record.config, seed=seed, init=f"runs/{seed}", also=(f"visits/{seed}",))
+        return dataclasses.replace(loaded, record=dataclasses.replace(loaded.record, config=changed))
+
+    assert runs.recipe(going_on(0)) == runs.recipe(going_on(1))
+    assert runs.recipe(going_on(0)) != runs.recipe(loaded)
+
+
 def test_runs_of_another_recipe_are_no_seeds_of_one_setting(trained, loaded, monkeypatch):
     changed = dataclasses.replace(loaded.record.config, loss=config.LossWeights(tokens=0.0), seed=1)
     other = dataclasses.replace(loaded.record, config=changed)

@@ -94,3 +94,11 @@ def test_sign_test_of_many_pairs_neither_overflows_nor_errs():
     assert statistics.sign_test(700, 800) == pytest.approx(0.0105, abs=2e-4)  # normal with continuity correction
     with pytest.raises(ValueError, match="counts"):
         statistics.sign_test(-1, 2)
+
+
+def test_a_paired_t_test_is_students():
+    assert statistics.paired_t(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(0.0132356, abs=1e-6)
+    assert statistics.paired_t(np.array([-1.0, 1.0])) == pytest.approx(1)
+    assert statistics.paired_t(np.ones(3)) == 0
+    with pytest.raises(ValueError, match="at least two"):
+        statistics.paired_t(np.ones(1))

@@ -91,7 +91,24 @@ def test_other_controls_are_compared_without_a_bar():
 
 def test_an_uneven_control_is_named_as_such():
     found = rows(results(uneven={"demonstrations": "not like for like: other steps"}))
-    assert found["metaworld.student.value_over_demonstrations.test"].note.startswith("not like for like")
+    gain = found["metaworld.student.value_over_demonstrations.test"]
+    assert gain.note.startswith("not like for like")
+    assert gain.verdict == "not judged"
+
+
+def test_a_task_that_any_blind_policy_solves_is_no_headline_task():
+    made = results({("nearest_instruction", "normal"): share(*[0.0] * 10, 0.6)})
+    assert made.headline == list(range(2, 10))
+
+
+def test_whether_further_seeds_would_show_it_is_asked_of_the_seeds():
+    one, other = even(0.9, seeds=3), even(0.6, seeds=3).copy()
+    other[0] = one[0]
+    found = rows(results({("student", "normal"): one, ("demonstrations", "normal"): other}))
+    over_goals, over_seeds = (found[f"metaworld.student.value_over_demonstrations_{p}.test"] for p in ("p", "p_seeds"))
+    assert over_goals.verdict == "PASS"
+    assert over_seeds.verdict == "FAIL"
+    assert "paired t-test over 3 seeds: +0.0, +30.0, +30.0" in over_seeds.note
 
 
 @pytest.mark.parametrize(

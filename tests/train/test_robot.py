@@ -10,7 +10,7 @@ from flax import nnx
 
 from bridge import store
 from student_jax.student import Student
-from train import checkpoint, config, data, losses, main, robot, robot_data, robot_scores, sources, stages, state
+from train import checkpoint, config, data, losses, main, robot, robot_data, robot_scores, sources, stages, state, words
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,24 @@ def test_training_never_opens_the_test_split(reader, material):
         robot_data.Observations(reader, "test", features=(), text=(np.zeros(1), np.zeros(1)), cache_bytes=0.0)
 
 
-def test_the_tokenizer_never_sees_the_held_out_splits(reader):
-    assert len(robot_data.vocabulary(reader, 300)) <= 300
+def test_the_tokenizer_never_sees_the_held_out_splits(reader, monkeypatch):
+    told = []
+    monkeypatch.setattr(robot_data, "instructions", lambda reader: ["of the training split", "of another split"])
+    monkeypatch.setattr(reader, "read", lambda *_: np.zeros((4, 1), np.int32))
+    trained = words.train
+    monkeypatch.setattr(words, "train", lambda said, size, *, least: told.extend(said) or trained(said, size))
+    robot_data.vocabulary(reader, 300)
+    assert told == ["of the training split"]
+
+
+@pytest.mark.parametrize("count", [4, 30])
+def test_a_student_has_room_for_the_longest_instruction(reader, monkeypatch, count):
+    said = " ".join(f"word{index}" for index in range(count))
+    monkeypatch.setattr(robot_data, "instructions", lambda reader: [said, said])
+    options = config.Config(stage="end-to-end", preset="tiny")
+    made = sources.open_material(reader, stages.select(options, "robot"), options, None)
+    assert made.settings.language.length >= made.words.longest([said])
+    assert made.settings.language.length % 4 == 0
 
 
 def test_no_label_reaches_the_student(student, batch):

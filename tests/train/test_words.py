@@ -60,6 +60,13 @@ def test_encode_pads_with_zero_on_the_right(made):
     assert made.decode(tokens[2]) == "push the green door"
 
 
+def test_a_single_sentence_is_kept_whole_where_that_is_asked_for():
+    said = "pick up the red cube and place it into the blue bowl"
+    often, ever = words.train([said], 512), words.train([said], 512, least=1)
+    assert often.longest([said]) > 32 > ever.longest([said])
+    assert ever.longest([]) == 0
+
+
 def test_a_long_text_names_the_limit(made):
     with pytest.raises(words.WordsError, match="limit is 3"):
         made.encode(["open the drawer", "xyzzy plugh"], 3)

@@ -1,0 +1,37 @@
+"""Who is comparable with whom."""
+
+import dataclasses
+
+import pytest
+
+from eval import contestants, runs
+from train import config
+
+pytestmark = pytest.mark.usefixtures("quickly")
+ALONE = dict.fromkeys(("tokens", "cosine", "attention", "rise", "fused", "fused_cosine", "text", "actions"), 0.0)
+
+
+@pytest.fixture(scope="module")
+def run(make_acting):
+    return runs.load([make_acting()])[0]
+
+
+def taught(run, **losses):
+    changed = dataclasses.replace(run.record.config, loss=config.LossWeights(**losses))
+    return dataclasses.replace(run, record=dataclasses.replace(run.record, config=changed))
+
+
+def test_a_control_on_demonstrations_alone_had_nothing_of_the_teacher(run):
+    cast = contestants.Cast({"student": [run], "demonstrations": [taught(run, **ALONE)]})
+    assert contestants.taught_by_teacher(cast.runs["demonstrations"][0]) == []
+    assert cast.uneven("demonstrations") == ""
+
+
+def test_one_that_had_is_named_with_what_it_had(run):
+    cast = contestants.Cast({"student": [run], "demonstrations": [taught(run, **ALONE | {"text": 0.1})]})
+    assert "it had the teacher's text" in cast.uneven("demonstrations")
+
+
+def test_other_steps_are_named(run):
+    longer = dataclasses.replace(run, record=dataclasses.replace(run.record, steps=run.record.steps + 1))
+    assert "other steps than the student" in contestants.Cast({"student": [run], "tokens": [longer]}).uneven("tokens")
