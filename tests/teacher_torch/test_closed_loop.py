@@ -48,7 +48,7 @@ def lines(out):
 def test_every_episode_is_one_line_with_its_pairing(asked, tmp_path, capsys):
     assert command(tmp_path / "episodes.jsonl") == 0
     found = lines(tmp_path / "episodes.jsonl")
-    seeds = list(metaworld_tasks.split_seeds("test", 4))
+    seeds = list(metaworld_tasks.split_seeds("validation", 4))
     assert [(line["task"], line["goal_seed"]) for line in found] == [
         (task, seed) for task in ("drawer-open", "faucet-open") for seed in seeds
     ]
@@ -67,7 +67,9 @@ def test_what_is_there_is_not_run_again_and_a_torn_line_is(asked, tmp_path):
     out.write_text(whole[: whole.rindex("{") + 20])
     asked.clear()
     assert command(out) == 0
-    assert [(job.task, job.seed) for job in asked] == [("faucet-open", metaworld_tasks.split_seeds("test", 4)[-1])]
+    assert [(job.task, job.seed) for job in asked] == [
+        ("faucet-open", metaworld_tasks.split_seeds("validation", 4)[-1])
+    ]
     assert out.read_text() == whole
 
 
