@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bridge import metaworld_tasks, outcomes, store
-from eval import control, offline, offline_rows, page, pictures, places, report, runs, success
+from eval import control, offline, offline_rows, page, pictures, places, report, runs, tally
 from eval.contestants import Cast
 from eval.observations import Observations
 from eval.options import Config
@@ -36,9 +36,9 @@ def needs(observations: Observations) -> str:
     default, and of the simulated robot as many tasks as its headline needs."""
     simulated = observations.reader.embodiment().tag == outcomes.SUITE
     tasks = {metaworld_tasks.asked_for(text) or text for text in observations.said}
-    few = simulated and len(tasks) < success.ENOUGH_TASKS
+    few = simulated and len(tasks) < tally.ENOUGH_TASKS
     sampled = len(observations) < min(observations.available, OBSERVATIONS["standard"])
-    parts = [f">= {success.ENOUGH_TASKS} tasks in the store" * few]
+    parts = [f">= {tally.ENOUGH_TASKS} tasks in the store" * few]
     parts += [f">= {OBSERVATIONS['standard']:,} observations (or the whole split)" * sampled]
     return " and ".join(filter(None, parts))
 

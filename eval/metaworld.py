@@ -20,6 +20,7 @@ from eval import (
     rollouts,
     runs,
     success,
+    tally,
     ticker,
     trivial,
 )
@@ -114,7 +115,7 @@ class Bench:
         for one, condition in turns:
             rollouts.fill(self.ledger, one, condition, self.asked.jobs(condition), farm=farm, tick=tick)
 
-    def gather(self, reason: str) -> success.Results:
+    def gather(self, reason: str) -> tally.Results:
         """All outcomes as arrays; `reason` is why the teacher has none."""
         cast, asked = self.cast, self.asked
         wanted = [(name, condition) for name in (teachers.NAME, STUDENT) for condition in conditions.NAMES]
@@ -124,7 +125,7 @@ class Bench:
         uneven = {name: text for name in cast.controls if (text := cast.uneven(name))}
         reasons = {teachers.NAME: reason} if reason else {}
         episodes = len(asked.seeds)
-        return success.Results(asked.tasks, asked.split, episodes, found, reasons, cast.controls, sizes, uneven)
+        return tally.Results(asked.tasks, asked.split, episodes, found, reasons, cast.controls, sizes, uneven)
 
     def _success(self, policy: str, condition: str) -> np.ndarray | None:
         """Over every seed, or over the first where only that was tried."""
@@ -134,7 +135,7 @@ class Bench:
         found = (self.ledger.success(policy, condition, jobs, seeds=group) for group in (members, members[:1]))
         return next((array for array in found if array is not None), None)
 
-    def film(self, results: success.Results, farm: rollouts.Farm) -> list[metaworld_page.Clip]:
+    def film(self, results: tally.Results, farm: rollouts.Farm) -> list[metaworld_page.Clip]:
         """Videos of the first student, on tasks of the headline first, with the teacher's where it can act."""
         from eval import clips, videos  # PyAV comes with the simulator's extra, which the arc suite does without
 

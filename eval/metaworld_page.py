@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval import pairing, report
-from eval.success import Results
+from eval.tally import Results
 
 STAND_IN = (
     "The teacher is a stand-in of GR00T's shape, trained by this project on scripted demonstrations. Its vision was "

@@ -1,85 +1,16 @@
 """Rows of closed-loop success: who solves what, what the teacher was worth, and what disturbs the student."""
 
 import dataclasses
-from collections.abc import Mapping
 
 from bridge import metaworld_tasks
 from eval import pairing, report, sizes, statistics
 from eval.pairing import Success
 from eval.statistics import Estimate
+from eval.tally import ENOUGH_TASKS, Results
 
-BLIND = (("teacher", "blind"), ("nearest_instruction", "normal"), ("random", "normal"), ("zeros", "normal"))
-"""Policies that see no picture of the episode."""
-BLIND_MOST, ENOUGH_TASKS, EPISODES, POOR = 0.40, 8, 50, 0.50
 BARS = {"teacher": 0.90, "ratio": 0.97, "ratio_low": 0.92, "ratio_user": 0.85, "value": 10.0, "p": 0.05}
 BARS |= {"swapped": 0.05, "held_out_ratio": 0.90}
 DISTURBED = ("noise", "dropped", "light")
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """All successes bool [s, t, n] by (policy, condition); what is not there has its reason, or was not asked for."""
-
-    tasks: tuple[str, ...]
-    split: str
-    episodes: int
-    """Per task, as asked for."""
-    found: Mapping[tuple[str, str], Success]
-    reasons: Mapping[str, str]
-    """Policy -> why it has no episodes."""
-    controls: tuple[str, ...]
-    parameters: Mapping[str, int | None]
-    uneven: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Control -> what makes it incomparable with the student."""
-
-    @property
-    def few_episodes(self) -> str:
-        """What every bar on success is defined on, where this is less; else ""."""
-        return f">= {EPISODES} episodes a task" if self.episodes < EPISODES else ""
-
-    @property
-    def few(self) -> str:
-        """What bars on success over tasks are defined on, where this is less; else ""."""
-        if not self.few_episodes and len(self.tasks) >= ENOUGH_TASKS:
-            return ""
-        return f">= {EPISODES} episodes a task over >= {ENOUGH_TASKS} tasks"
-
-    def get(self, policy: str, condition: str = "normal") -> Success | None:
-        return self.found.get((policy, condition))
-
-    def why(self, policy: str) -> str:
-        """Why a cell about a policy is empty."""
-        return self.reasons.get(policy, f"no episodes of {policy}")
-
-    @property
-    def headline(self) -> list[int]:
-        """Tasks that no blind policy solves too often to need eyes; all of them without a blind teacher."""
-        everything = range(len(self.tasks))
-        if self.get("teacher", "blind") is None:
-            return list(everything)
-        blind = [found for key in BLIND if (found := self.get(*key)) is not None]
-        return [i for i in everything if max(found[:, i].mean() for found in blind) <= BLIND_MOST]
-
-    @property
-    def headline_note(self) -> str:
-        """Which tasks the headline is over, and whether they are enough."""
-        if self.get("teacher", "blind") is None:
-            return f"over all tasks: {self.why('teacher')}, so that none is known to be solvable blind"
-        names = [self.tasks[i] for i in self.headline]
-        few = f": fewer than {ENOUGH_TASKS}" if len(names) < ENOUGH_TASKS else ""
-        said = f"{len(names)} tasks that no blind policy solves in more than {BLIND_MOST:.0%}{few}"
-        return f"{said} ({', '.join(names) or 'none'})"
-
-    @property
-    def warning(self) -> str:
-        """What must be said before any number, or nothing."""
-        teacher = self.get("teacher")
-        if teacher is None or teacher.mean() >= POOR:
-            return ""
-        return (
-            f"The teacher itself solves only {teacher.mean():.0%} of its episodes: distilling from it means little, "
-            "and no ratio to it is worth reading. Train a better teacher first."
-        )
 
 
 def over_goals(success: Success) -> Estimate:

@@ -80,10 +80,13 @@ def train(options: Options, argv: list[str]) -> tuple[pathlib.Path, dict[str, An
         "measured": measure(options, Actor(model.eval(), body, words), held_out, dataset),
         "measured_on": f"validation: {len(held_out.episodes)} recorded episodes, {options.episodes} rollouts a task",
     }
-    about = (
-        STAND_IN if options.own else {"licence": teacher.licence, "from": {"id": teacher.id, "digest": teacher.digest}}
-    )
+    about = STAND_IN if options.own else descent(teacher)
     return folder, conclude(folder, content | about)
+
+
+def descent(teacher: standin.Teacher) -> dict[str, Any]:
+    """What a fine-tuned checkpoint owes to the one it came from."""
+    return {"licence": teacher.licence, "from": {"id": teacher.id, "digest": teacher.digest}}
 
 
 def used(dataset: episodes.Dataset) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge import conditions, lanes, metaworld_tasks, outcomes
-from eval import benchmark, contestants, metaworld, options, report, runs, success, videos
+from eval import benchmark, contestants, metaworld, options, report, runs, tally, videos
 from eval import teacher as teachers
 
 TASKS = ("drawer-open", *metaworld_tasks.LOOK_ALIKE)
@@ -38,7 +38,7 @@ def pretending(fake_lanes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lanes, "Lanes", fake_lanes)
         patch.setattr(teachers, "run", pretend)
-        patch.setattr(success, "BLIND_MOST", 0.5)  # here everybody solves half, blind or not
+        patch.setattr(tally, "BLIND_MOST", 0.5)  # here everybody solves half, blind or not
         yield patch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge import metaworld_tasks
-from eval import metaworld_page, report, success
+from eval import metaworld_page, report, success, tally
 
 TASKS = tuple(metaworld_tasks.TASKS)[:8]
 CONTEXT = report.Context("stand-in", "sim", "standin", 1000, "cpu", "abc", "command")
@@ -18,7 +18,7 @@ def results(teacher=0.9, control=0.5, *, episodes=50):
     if control is not None:
         found["demonstrations", "normal"] = array(control)
     sizes = {"student": 1, "teacher": 4}
-    return success.Results(TASKS, "test", episodes, found, {}, ("demonstrations",), sizes)
+    return tally.Results(TASKS, "test", episodes, found, {}, ("demonstrations",), sizes)
 
 
 def before(made, provenance="stand-in"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge import metaworld_tasks
-from eval import report, success
+from eval import report, success, tally
 
 TASKS = tuple(metaworld_tasks.TASKS)
 CONTEXT = report.Context("stand-in", "sim", "standin", 1000, "cpu", "abc", "command")
@@ -36,7 +36,7 @@ def results(changes=(), **fields):
     }
     found = {key: value for key, value in found.items() if value is not None}
     made = {"reasons": {}, "controls": ("demonstrations",), "parameters": {"student": 100, "teacher": 400}}
-    return success.Results(**{"tasks": TASKS, "split": "test", "episodes": 50, "found": found, **made, **fields})
+    return tally.Results(**{"tasks": TASKS, "split": "test", "episodes": 50, "found": found, **made, **fields})
 
 
 def rows(made):
