@@ -14,7 +14,11 @@ from train.actor import Effort
 STUDENT, DEMONSTRATIONS = "student", "demonstrations"
 OWN = ("energy", "demonstration", "objects")
 """Losses that need no teacher."""
-EFFORTS = {"student_one_step": Effort(steps=1), "student_halting": Effort(halting=True)}
+EFFORTS = {
+    "student_one_step": Effort(steps=1),
+    "student_halting": Effort(halting=True),
+    "student_drawn": Effort(drawn=True),
+}
 """Other ways in which the first student is tried."""
 NAME = re.compile(r"[a-z][a-z0-9_]*([+-][a-z0-9_]+)*")
 ROWS = lanes.PROCESSES * lanes.SCENES
@@ -111,7 +115,7 @@ def actors(cast: Cast, name: str) -> list[Contestant]:
 
 
 def otherwise(cast: Cast) -> list[Contestant]:
-    """The first student with less thought: one refinement step per module, or halting by itself."""
+    """The first student with less thought, one refinement step per module or halting by itself, and from drawn x_0."""
     run = cast.students[0]
     made = [(name, control.load(run, rows=ROWS, effort=effort)) for name, effort in EFFORTS.items()]
     return [Contestant(name, actor, control.digest(actor), run.seed) for name, actor in made]

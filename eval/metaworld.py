@@ -45,7 +45,7 @@ class Level:
     every_seed: bool
     """Whether those are tried with every seed, or the first alone."""
     otherwise: bool
-    """Whether the first student is also tried with one refinement step, and with halting by itself."""
+    """Whether the first student is also tried with one refinement step, with halting by itself, and from drawn x_0."""
 
 
 LEVELS = {

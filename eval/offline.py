@@ -14,7 +14,7 @@ from eval.observations import BATCH, Batch, Observations
 from eval.places import Places
 from student_jax import irp
 from student_jax.student import Student
-from train import words
+from train import robot, words
 
 
 class Moments:
@@ -62,7 +62,7 @@ class Scores:
     residual: Moments
     """Of what depends on x_0: the difference to the mean over draws."""
     shown: Moments
-    """To the demonstrated actions."""
+    """Of what it does itself, from x_0 = 0, to the demonstrated actions."""
     shuffled: Moments
     """To the teacher's, with the images of another observation of the same instruction."""
     shown_shuffled: Moments
@@ -104,9 +104,9 @@ def score(student: Student, lexicon: words.Words, seen: Observations, tick: Call
         told.append(answer.get("objects"))
         tick(len(batch.episode))
     for batch in seen.batches(lexicon, length, shuffled=True):
-        said, teacher, shown = _targets(batch, runner(batch)["actions"], runner.limits)
-        found.shuffled.add(batch.episode, teacher, said)
-        found.shown_shuffled.add(batch.episode, shown, said)
+        answer, (teacher, shown) = runner(batch), _targets(batch, runner.limits)
+        found.shuffled.add(batch.episode, teacher, answer["actions"])
+        found.shown_shuffled.add(batch.episode, shown, answer["own"])
         tick(len(batch.episode))
     return dataclasses.replace(found, places=_places(seen, told))
 
@@ -119,18 +119,16 @@ def _places(seen: Observations, told: Sequence[np.ndarray | None]) -> Places | N
     return Places(said, truth, seen.episode, seen.size) if said.shape == truth.shape else None
 
 
-def _targets(batch: Batch, said: np.ndarray, limits: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Said [k, b, n, h, a], the teacher's and the demonstrated actions [b, n, h, a] within the limits."""
-    teacher = np.clip(batch.actions, *limits)
-    shown = np.broadcast_to(np.clip(batch.demonstration, *limits)[:, None], teacher.shape)
-    return said, teacher, shown
+def _targets(batch: Batch, limits: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """The teacher's actions [b, n, h, a] and the demonstrated ones [b, h, a] within the limits."""
+    return np.clip(batch.actions, *limits), np.clip(batch.demonstration, *limits)
 
 
 def _add(found: Scores, batch: Batch, answer: dict[str, np.ndarray], limits: tuple) -> None:
-    said, teacher, shown = _targets(batch, answer["actions"], limits)
+    said, (teacher, shown) = answer["actions"], _targets(batch, limits)
     found.actions.add(batch.episode, teacher, said)
     found.raw.add(batch.episode, batch.actions, said)
-    found.shown.add(batch.episode, shown, said)
+    found.shown.add(batch.episode, shown, answer["own"])
     residual = teacher - teacher.mean(axis=1, keepdims=True)
     found.residual.add(batch.episode, residual, said - said.mean(axis=2, keepdims=True))
     found.image.add(batch.episode, batch.image_tokens, answer["image_tokens"][None])
@@ -153,7 +151,7 @@ class _Runner:
         padded = {name: np.resize(value, (BATCH, *value.shape[1:])) for name, value in batch.inputs.items()}
         said = _program(self._graph)(self._state, padded)
         found = {name: np.asarray(value)[:count] for name, value in said.items()}
-        return found | {"actions": np.moveaxis(found["actions"], 2, 0)}
+        return found | {"actions": np.moveaxis(found["actions"], 2, 0), "own": np.moveaxis(found["own"], 1, 0)}
 
 
 @functools.cache
@@ -162,9 +160,9 @@ def _program(graph: nnx.GraphDef) -> Callable:
 
 
 def answers(student: Student, given: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """actions [b, n, k, h, a] after k steps for every noise; image_tokens and fused_tokens [b, v, t, c] and, where the
-    student tells, objects [b, v, o, 2] after all."""
-    noise = given["noise"]
+    """actions [b, n, k, h, a] after k steps for every noise, own [b, k, h, a] from x_0 = 0; image_tokens and
+    fused_tokens [b, v, t, c] and, where the student tells, objects [b, v, o, 2] after all."""
+    noise = robot.started(given["noise"])
     b, n = noise.shape[:2]
     mask = jnp.ones(given["video"].shape[:3], bool)
     inputs = irp.Inputs(**{**given, "noise": None}, frame_mask=mask)
@@ -178,10 +176,12 @@ def answers(student: Student, given: dict[str, jax.Array]) -> dict[str, jax.Arra
     control = student.control
     states = irp.unroll(control, inputs, jax.random.key(0), control.description.max_steps)
     said = jnp.stack([control.output(one)["actions"] for one in states], axis=1)
+    said = said.reshape(b, n, *said.shape[1:])
     seen = student.vision.output(last["vision"])
     return {
         **({"objects": seen["objects"][..., :2]} if "objects" in seen else {}),
-        "actions": said.reshape(b, n, *said.shape[1:]),
+        "actions": said[:, :-1],
+        "own": said[:, -1],
         "image_tokens": seen["image_tokens"],
         "fused_tokens": student.language.output(last["language"])["adapted_features"],
     }

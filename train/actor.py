@@ -36,11 +36,14 @@ class Effort:
     """Refinement steps of every module at most; None is all, as in training."""
     halting: bool = False
     """Whether it stops by its own energy and takes the state of the least, as `Student` does."""
+    drawn: bool = False
+    """Whether its actions start from a drawn x_0, as the teacher's do; else from 0, where it was taught by
+    demonstrations and does what it would do itself."""
 
 
 class StudentActor:
-    """A student with its tokenizer and embodiment. A row's answer depends on that row alone, x_0 included: it is drawn
-    from the episode's seed and the number of the decision."""
+    """A student with its tokenizer and embodiment. A row's answer depends on that row alone; x_0 is 0, or drawn from
+    the episode's seed and the number of the decision."""
 
     def __init__(
         self,
@@ -65,12 +68,14 @@ class StudentActor:
         """The student's inputs."""
         tokens, mask = self.words.encode(query.instruction, self.student.config.language.length)
         actions = self.student.config.actions
+        chunk = (actions.horizon, actions.width)
+        drawn = self.effort.drawn
         return Seen(
             query.frames[:, None, self._cameras],
             embodiments.normalise_rows(self.body, query.state)[:, None],
             tokens,
             mask,
-            draw(query.seed, query.decision, (actions.horizon, actions.width)),
+            draw(query.seed, query.decision, chunk) if drawn else np.zeros((len(query.seed), *chunk), "f4"),
         )
 
     def chunks(self, seen: Seen) -> np.ndarray:

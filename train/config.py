@@ -108,8 +108,9 @@ class LossWeights:
     """Robot: mean squared error of the standardised text features."""
     actions: float = 5.0
     """Robot: mean squared error of the action chunk to the teacher's at the same x_0, normalised units."""
-    demonstration: float = 0.25
-    """Robot: behaviour cloning, mean squared error to the demonstrated chunk, normalised units."""
+    demonstration: float = 5.0
+    """Robot: behaviour cloning at x_0 = 0, from which the student acts: mean squared error to the demonstrated chunk,
+    normalised units. 0: it acts as the teacher does on average."""
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
 

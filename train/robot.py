@@ -6,12 +6,13 @@ bool [b]; image_tokens, fused_tokens bf16 [b, v, t, c], vision_attention [b, v, 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from student_jax import irp
 from student_jax.student import Student
@@ -41,7 +42,7 @@ def unroll(student: Student, batch: Batch, key: Array, *, until: str, frozen: bo
     for index, (name, module) in enumerate(student.modules.items()):
         if name == "control":
             draws = chosen(batch, jax.random.fold_in(key, 99))
-            given = dataclasses.replace(given, noise=picked(batch["noise"], draws))
+            given = dataclasses.replace(given, noise=flat(started(batch["noise"][:, draws])))
         if frozen and name == until:
             given = jax.lax.stop_gradient(given)
         states = irp.unroll(module, given, jax.random.fold_in(key, index), module.description.max_steps)
@@ -58,9 +59,19 @@ def chosen(batch: Batch, key: Array) -> Array:
     return jax.random.permutation(key, available)[: min(DRAWS, available)]
 
 
-def picked(values: Float[Array, "b k h a"], draws: Array) -> Float[Array, "m h a"]:
-    """The chosen draws of every sample, [b * n, h, a]."""
-    return values[:, draws].reshape(-1, *values.shape[2:])
+def started(noise: Float[Array, "b n h a"]) -> Float[Array, "b m h a"]:
+    """The draws and, last, x_0 = 0, which is never drawn: from there the student says what it would do itself."""
+    return jnp.concatenate([noise, jnp.zeros_like(noise[:, :1])], axis=1)
+
+
+def flat(values: Shaped[Array, "b m *n"]) -> Shaped[Array, "bm *n"]:
+    """Every start of every sample a row of its own."""
+    return values.reshape(-1, *values.shape[2:])
+
+
+def unseen(terms: Callable[..., Any]) -> Callable[..., Any]:
+    """The same losses as if nothing had been demonstrated: at x_0 = 0 the teacher's mean chunk is the target."""
+    return lambda student, batch, key: terms(student, batch | {"shown": jnp.zeros_like(batch["shown"])}, key)
 
 
 def vision_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
@@ -155,21 +166,24 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
 
 
 def acting(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
-    """Actions after every step of the Control IRP: the teacher's at the same x_0, and the demonstrated ones."""
-    module, states, draws = student.control, found.states["control"], found.draws
-    count = draws.shape[0]
-    teacher = limited(module, picked(batch["actions"], draws))
-    shown = jnp.repeat(limited(module, batch["demonstration"]), count, axis=0)
-    valid, exemplary = (jnp.repeat(mask, count) for mask in (batch["valid"], batch["valid"] & batch["shown"]))
+    """Actions after every step of the Control IRP: at the teacher's x_0 its own; at x_0 = 0 the demonstrated ones, or
+    the mean over the teacher's draws where nothing was demonstrated. So neither target pulls at the other."""
+    module, states = student.control, found.states["control"]
+    teacher = limited(module, batch["actions"][:, found.draws])
+    teacher = jnp.concatenate([teacher, teacher.mean(axis=1, keepdims=True)], axis=1)
+    shown = limited(module, batch["demonstration"])
+    valid = jnp.broadcast_to(batch["valid"][:, None], teacher.shape[:2])
+    exemplary = batch["valid"] & batch["shown"]
+    imitated = valid.at[:, -1].set(batch["valid"] & ~batch["shown"])
     weights = losses.rising(len(states) - 1)
-    said = [state.x["actions"] for state in states]
-    error = [losses.chunk_error(y, teacher) for y in said]
+    said = [state.x["actions"].reshape(teacher.shape) for state in states]
+    error = [losses.chunk_error(flat(y), flat(teacher)) for y in said]
     judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
     parts = {
-        "actions": [losses.masked(e, valid) for e in error],
-        "demonstration": [losses.masked(losses.chunk_error(y, shown), exemplary) for y in said],
+        "actions": [losses.masked(e, flat(imitated)) for e in error],
+        "demonstration": [losses.masked(losses.chunk_error(y[:, -1], shown), exemplary) for y in said],
         "energy": [
-            losses.log_error(j[:, None], e[:, None], valid[:, None]) for j, e in zip(judged, error, strict=True)
+            losses.log_error(j[:, None], e[:, None], flat(valid)[:, None]) for j, e in zip(judged, error, strict=True)
         ],
     }
     extras = {f"action_error/step_{k}": term for k, term in enumerate(parts["actions"])}

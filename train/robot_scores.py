@@ -59,7 +59,8 @@ def summarise_language(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, floa
 
 
 def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
-    """Sums of one validation batch, over all draws of the teacher, per refinement step k.
+    """Sums of one validation batch, over all draws of the teacher, per refinement step k; those of what was shown are
+    of x_0 = 0 alone.
 
     sse, residual_sse, shown_sse [k]; total [a], square, residual_square [], shown_total [a], shown_square [];
     count []; error, energy [b, k] per sample; valid [b]; vision_error, language_error [b] after their last steps.
@@ -67,16 +68,17 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
     found = robot.unroll(student, batch | {"noise": batch["noise"][:, : robot.DRAWS]}, key, until="control")
     module, states, draws = student.control, found.states["control"], found.draws
     count = draws.shape[0]
-    shape = (-1, count, *batch["demonstration"].shape[1:])
+    shape = (-1, count + 1, *batch["demonstration"].shape[1:])
     valid = batch["valid"][:, None, None, None]
     teacher = jnp.where(valid, robot.limited(module, batch["actions"][:, draws]), 0.0)
     shown = jnp.where(valid, robot.limited(module, batch["demonstration"])[:, None], 0.0)
-    said = [jnp.where(valid, state.x["actions"].reshape(shape), 0.0) for state in states]
+    answers = [jnp.where(valid, state.x["actions"].reshape(shape), 0.0) for state in states]
+    said, own = [y[:, :-1] for y in answers], [y[:, -1:] for y in answers]
     errors = [jnp.square(y - teacher) for y in said]
     return {
         "sse": jnp.stack([e.sum() for e in errors]),
         "residual_sse": jnp.stack([jnp.square(_residual(y) - _residual(teacher)).sum() for y in said]),
-        "shown_sse": jnp.stack([jnp.square(y - shown).sum() / count for y in said]),
+        "shown_sse": jnp.stack([jnp.square(y - shown).sum() for y in own]),
         "total": teacher.sum(axis=(0, 1, 2)),
         "square": jnp.square(teacher).sum(),
         "residual_square": jnp.square(_residual(teacher)).sum(),
@@ -85,7 +87,7 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
         "shown_count": batch["valid"].sum() * teacher.shape[2],
         "count": batch["valid"].sum() * count * teacher.shape[2],
         "error": jnp.stack([e.mean(axis=(1, 2, 3)) for e in errors], axis=1),
-        "energy": jnp.stack([state.energy.reshape(-1, count).mean(axis=1) for state in states], axis=1),
+        "energy": jnp.stack([state.energy.reshape(-1, count + 1)[:, :-1].mean(axis=1) for state in states], axis=1),
         "valid": batch["valid"],
         **_token_errors(student, batch, found),
     }

@@ -54,13 +54,15 @@ def test_a_row_does_not_depend_on_its_neighbours_or_its_place(actor):
     np.testing.assert_allclose(actor(picked(asked, [3]))[0], whole[3], atol=1e-6)
 
 
-def test_each_decision_starts_from_noise_of_its_own(actor):
-    asked = query()
-    assert (actor.see(asked).noise == actor.see(asked).noise).all()
+def test_it_acts_by_itself_unless_asked_to_draw_as_the_teacher_does(run, actor):
+    asked, drawing = query(), control.load(run, rows=4, effort=actors.Effort(drawn=True))
+    assert (drawing.see(asked).noise == drawing.see(asked).noise).all()
+    assert not actor.see(asked).noise.any()
     for name in ("seed", "decision"):
         other = dataclasses.replace(asked, **{name: getattr(asked, name) + 1})
-        assert (actor.see(other).noise != actor.see(asked).noise).all()
-        assert np.abs(actor(other) - actor(asked)).max() > 1e-4
+        np.testing.assert_array_equal(actor(other), actor(asked))
+        assert (drawing.see(other).noise != drawing.see(asked).noise).all()
+        assert np.abs(drawing(other) - drawing(asked)).max() > 1e-4
 
 
 def test_views_come_in_the_order_of_the_embodiment(actor):

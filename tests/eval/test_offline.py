@@ -101,16 +101,18 @@ def test_a_student_is_given_frames_state_instruction_and_noise_alone(seen, actor
 
 def test_the_offline_student_is_the_one_that_acts(seen, actor):
     (batch,) = seen.batches(actor.words, 64)
-    said = offline._Runner(actor.student)(batch)["actions"]
+    said = offline._Runner(actor.student)(batch)
     first = {name: value[:4] for name, value in batch.inputs.items()}
-    acted = actor.chunks(actors.Seen(**{**first, "noise": first["noise"][:, 1]}))
-    np.testing.assert_allclose(said[-1, :4, 1], acted, atol=1e-5)
+    noise = first["noise"][:, 1]
+    for answer, x_0 in ((said["actions"][-1, :4, 1], noise), (said["own"][-1, :4], np.zeros_like(noise))):
+        np.testing.assert_allclose(answer, actor.chunks(actors.Seen(**{**first, "noise": x_0})), atol=1e-5)
 
 
 def test_whoever_says_what_the_teacher_says_scores_one(seen, actor, monkeypatch):
     def copy(self, batch):
         exact = np.clip(batch.actions, *self.limits)[None].repeat(3, 0)
-        return {"actions": exact, "image_tokens": batch.image_tokens, "fused_tokens": batch.fused_tokens}
+        tokens = {"image_tokens": batch.image_tokens, "fused_tokens": batch.fused_tokens}
+        return {"actions": exact, "own": exact.mean(axis=2), **tokens}
 
     monkeypatch.setattr(offline._Runner, "__call__", copy)
     scores = offline.score(actor.student, actor.words, seen, lambda done: None)
@@ -127,6 +129,7 @@ def test_the_noise_floor_is_half_the_squared_distance_of_two_draws(seen, actor, 
         "actions": np.broadcast_to(np.clip(batch.actions, *self.limits).mean(1, keepdims=True), batch.actions.shape)[
             None
         ],
+        "own": np.zeros_like(batch.demonstration)[None].repeat(3, 0),
         "image_tokens": batch.image_tokens,
         "fused_tokens": batch.fused_tokens,
     }

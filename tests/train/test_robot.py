@@ -96,12 +96,34 @@ def test_no_label_reaches_the_student(student, batch):
 
 def test_a_teacher_who_says_what_the_student_says_is_met_exactly(student, batch):
     found = robot.unroll(student, batch, KEY, until="control")
-    said = found.states["control"][-1].x["actions"].reshape(6, -1, 4, 2)
+    said = found.states["control"][-1].x["actions"].reshape(6, -1, 4, 2)[:, :-1]
     order = jnp.argsort(found.draws)  # the same key chooses the same draws again
     perfect = batch | {"actions": said[:, order], "noise": batch["noise"]}
     summary = robot_scores.summarise([jax.tree.map(np.asarray, robot_scores.measure(student, perfect, KEY))])
     assert summary["action_r2"] == pytest.approx(1, abs=1e-6)
     assert summary["residual_r2"] == pytest.approx(1, abs=1e-6)
+
+
+def test_what_was_demonstrated_pulls_at_no_draw_and_the_teacher_not_at_the_students_own(student, batch):
+    """x_0 = 0 learns the demonstrations, drawn x_0 the teacher; the mean of its draws only where nothing was shown."""
+    named = lambda terms, **changed: terms(student, batch | changed, KEY)[0]  # noqa: E731
+    plain, unshown = named(robot.terms), robot.unseen(robot.terms)
+    other = named(robot.terms, demonstration=batch["demonstration"] + 1)
+    assert losses.mean(other["actions"]) == losses.mean(plain["actions"])
+    assert losses.mean(other["demonstration"]) != losses.mean(plain["demonstration"])
+    taught = named(robot.terms, actions=batch["actions"] + 1)
+    assert losses.mean(taught["demonstration"]) == losses.mean(plain["demonstration"])
+    assert plain["actions"][1] == 6 * 4  # the teacher's draws alone
+    alone = named(unshown)
+    assert (alone["actions"][1], alone["demonstration"][1]) == (6 * 5, 0)
+    again = named(unshown, demonstration=batch["demonstration"] + 1)
+    assert losses.mean(again["actions"]) == losses.mean(alone["actions"])
+
+
+def test_a_student_is_shown_its_own_mean_where_the_demonstrations_count_for_nothing():
+    silent = config.Config(stage="end-to-end", loss=config.LossWeights(demonstration=0.0))
+    assert stages.select(silent, "robot").terms is not robot.terms
+    assert stages.select(config.Config(stage="end-to-end"), "robot").terms is robot.terms
 
 
 def test_a_padded_row_counts_for_nothing(student, batch):
