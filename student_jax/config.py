@@ -109,6 +109,8 @@ class StudentConfig:
     """Acts; it needs the language and `actions`."""
     actions: sizes.ActionSpace | None = None
     """What the control says."""
+    grid: sizes.GridConfig | None = None
+    """Solves grids; it needs the vision alone."""
 
     def __post_init__(self):
         if self.control and not self.language:
@@ -213,7 +215,12 @@ def from_dict(tree: dict) -> StudentConfig:
     A missing or unknown field is an error, but what older versions did not have yet (language, control, actions, the
     vision's objects) may be missing: absent.
     """
-    kinds = {"language": sizes.LanguageConfig, "control": sizes.ControlConfig, "actions": sizes.ActionSpace}
+    kinds = {
+        "language": sizes.LanguageConfig,
+        "control": sizes.ControlConfig,
+        "actions": sizes.ActionSpace,
+        "grid": sizes.GridConfig,
+    }
     try:
         rest = {name: tree[name] for name in tree if name not in ("vision", "target", "halt", "reserve")}
         return StudentConfig(

@@ -150,19 +150,24 @@ def attend(
     query: Num[Array, "n q h c"],
     key: Num[Array, "n k h c"],
     value: Num[Array, "n k h c"],
-    mask: Bool[Array, "n k"] | None = None,
+    mask: Bool[Array, "n k"] | Bool[Array, "n q k"] | None = None,
 ) -> Float[Array, "n q d"]:
     """Softmax attention, heads joined: both products accumulate in float32, softmax in float32.
 
-    `mask` says which keys may be read; where none may, the result is zero. Not `jax.nn.dot_product_attention`: its
-    second product accumulates in the compute dtype.
+    `mask` says which keys may be read, by all queries or by each; where none may, the result is zero. Not
+    `jax.nn.dot_product_attention`: its second product accumulates in the compute dtype.
     """
     rows, queries, heads, channels = query.shape
     logits = jnp.einsum("nqhd,nkhd->nhqk", query, key, preferred_element_type=jnp.float32) / channels**0.5
     if mask is not None:
-        logits = jnp.where(mask[:, None, None, :], logits, -1e30)
-        value = jnp.where(mask[:, :, None, None], value, jnp.zeros((), value.dtype))
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+        own = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        logits = jnp.where(own, logits, -1e30)
+        readable = mask if mask.ndim == 2 else mask.any(axis=1)
+        value = jnp.where(readable[:, :, None, None], value, jnp.zeros((), value.dtype))
+    weights = jax.nn.softmax(logits, axis=-1)
+    if mask is not None and mask.ndim == 3:
+        weights = jnp.where(own, weights, 0.0)
+    weights = weights.astype(value.dtype)
     mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, value, preferred_element_type=jnp.float32)
     return mixed.reshape(rows, queries, heads * channels)
 
@@ -199,7 +204,7 @@ class CrossAttention(nnx.Module):
         x: Float[Array, "m t d"],
         key: Num[Array, "n k h c"],
         value: Num[Array, "n k h c"],
-        mask: Bool[Array, "n k"],
+        mask: Bool[Array, "n k"] | Bool[Array, "n q k"],
     ) -> Float[Array, "m t d"]:
         query = self.query(x).reshape(key.shape[0], -1, self.heads, x.shape[-1] // self.heads).astype(self.dtype)
         return self.out(attend(query, key, value, mask).reshape(x.shape))

@@ -1,4 +1,4 @@
-"""Sizes of the modules that read an instruction and act: Language IRP, Control IRP and the actions themselves."""
+"""Sizes of the modules that read an instruction, act and solve grids: Language, Control and Grid IRP, the actions."""
 
 import dataclasses
 from typing import Literal
@@ -73,3 +73,32 @@ class ControlConfig:
     def __post_init__(self):
         if self.width % self.heads or min(self.width, self.mlp, self.blocks, self.max_steps) < 1:
             raise ValueError(f"ControlConfig needs width divisible by heads and sizes of at least 1; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class GridConfig:
+    """The Grid IRP. There is a token for every one of the Vision IRP's."""
+
+    cells: int
+    """Side of the canvas in cells."""
+    width: int
+    """Channels of its tokens."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of the blocks' MLPs."""
+    pair_blocks: int
+    """Blocks over each pair on its own."""
+    step_blocks: int
+    """Blocks of one refinement step, shared by all steps."""
+    max_steps: int = 1
+    """Refinement steps at most."""
+    symmetries: bool = True
+    """Whether a cell is given what lies at its image under the square's symmetries."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        sizes = (self.cells, self.width, self.mlp, self.pair_blocks, self.step_blocks, self.max_steps)
+        if self.width % self.heads or min(sizes) < 1:
+            raise ValueError(f"GridConfig needs width divisible by heads and sizes of at least 1; got {self}.")

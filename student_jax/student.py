@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from student_jax import config, cost, irp, sizes
-from student_jax.irps import control, language, vision
+from student_jax.irps import control, grid, language, vision
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +36,8 @@ class Student(nnx.Module):
             self.language = language.LanguageIrp(settings.language, settings.vision, settings.target, rngs=rngs)
         if settings.control:
             self.control = self._control(settings.control, settings.actions, rngs)
+        if settings.grid:
+            self.grid = grid.GridIrp(settings.grid, settings.vision, rngs=rngs)
 
     def _control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, rngs: nnx.Rngs) -> control.ControlIrp:
         return control.ControlIrp(settings, actions, context=self.config.language.width, rngs=rngs)
@@ -43,7 +45,7 @@ class Student(nnx.Module):
     @property
     def modules(self) -> dict[str, irp.Irp]:
         """In the order in which they run, which is that of the trust axis."""
-        return {name: getattr(self, name) for name in ("vision", "language", "control") if hasattr(self, name)}
+        return {name: getattr(self, name) for name in ("vision", "language", "control", "grid") if hasattr(self, name)}
 
     def with_control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, *, rngs: nnx.Rngs) -> "Student":
         """The same vision and language with a fresh Control IRP, for another action space."""
