@@ -184,6 +184,25 @@ def _acting(
     return dataclasses.replace(seeing, vision=vision, language=language, control=control, actions=robot.actions)
 
 
+PUZZLES = {
+    "tiny": (16, 32, sizes.GridConfig(1, width=16, heads=2, mlp=32, pair_blocks=1, step_blocks=1, dtype="float32")),
+    "standin": (64, 128, sizes.GridConfig(1, width=128, heads=4, mlp=256, pair_blocks=2, step_blocks=3)),
+    "sage_48m": (384, 1536, sizes.GridConfig(1, width=384, heads=6, mlp=1536, pair_blocks=3, step_blocks=3)),
+}
+
+
+def puzzles(preset: str, *, cells: int, pixels: int = 4) -> StudentConfig:
+    """The student of a preset for puzzles on a canvas of so many cells a side, one token per cell and no teacher."""
+    if preset not in PUZZLES:
+        raise ValueError(f"Unknown preset {preset!r}; use one of {', '.join(PUZZLES)}.")
+    width, mlp, grid = PUZZLES[preset]
+    vision = VisionConfig(
+        canvas=cells * pixels, patch=pixels, width=width, heads=grid.heads, mlp=mlp, stem_blocks=1, step_blocks=1,
+        max_steps=1, dtype=grid.dtype,
+    )  # fmt: skip
+    return StudentConfig(vision, Target(width=1, grid=cells), grid=dataclasses.replace(grid, cells=cells))
+
+
 PRESETS: dict[str, Callable[[Target, Robot | None], StudentConfig]] = {
     "tiny": tiny,
     "standin": standin,

@@ -113,6 +113,8 @@ class LossWeights:
     normalised units. 0: as if nothing had been shown; then it learns to act as the teacher does on average."""
     imitation: float = 1.0
     """Robot: the same where nothing was shown (rounds): to the mean over the teacher's draws."""
+    cells: float = 1.0
+    """Grids: cross-entropy of every cell's colour, "outside the grid" being one."""
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
 
@@ -148,7 +150,8 @@ class Launch:
     """Where and how it runs: none of these changes the numbers, so a resume may change them."""
 
     store: str = ""
-    """Feature store: a folder or a tensorstore key-value URL (on a resume: the same content, wherever it lies)."""
+    """Feature store: a folder or a tensorstore key-value URL (on a resume: the same content, wherever it lies); or
+    `families`: small puzzles that are generated as they are read, without a teacher."""
     out: pathlib.Path = pathlib.Path("runs/vision")
     """Run folder: config.json, metrics.jsonl, tensorboard/, best/, last/."""
     resume: bool = False

@@ -20,6 +20,7 @@ from train import (
     loop,
     metrics,
     optim,
+    puzzles,
     record,
     sharding,
     sources,
@@ -97,14 +98,14 @@ def in_rounds(options: config.Config, argv: list[str]) -> int:
     return rounds.train(options, argv, train)
 
 
-def open_store(url: str) -> store.Reader:
+def open_store(url: str) -> store.Reader | puzzles.Generated:
     """The feature store; an empty name is an error that names the command which makes one."""
     if not url:
         raise config.ConfigError("--store is needed; make one: python -m teacher_torch.extract --task arc --out STORE")
-    return store.open(url)
+    return puzzles.Generated() if url == puzzles.URL else store.open(url)
 
 
-def keep(folder: pathlib.Path, reader: store.Reader, material: sources.Material) -> None:
+def keep(folder: pathlib.Path, reader: store.Reader | puzzles.Generated, material: sources.Material) -> None:
     """Put what a policy needs beside its weights: the tokenizer, and the embodiment it speaks for."""
     if material.words is None:
         return

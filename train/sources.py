@@ -7,7 +7,7 @@ from typing import Any
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import sizes
-from train import config, data, loop, record, robot_data, stages, words
+from train import config, data, loop, puzzles, record, robot_data, stages, words
 
 ROUND = 8
 """Text tokens: a longer text is given room for the next multiple of these."""
@@ -25,10 +25,12 @@ class Material:
 
 
 def open_material(
-    reader: store.Reader, stage: stages.Stage, options: config.Config, known: words.Words | None
+    reader: store.Reader | puzzles.Generated, stage: stages.Stage, options: config.Config, known: words.Words | None
 ) -> Material:
     """Both splits of the store. known: the tokenizer to keep using; None trains one on the training instructions."""
     preset = config.PRESETS[options.preset].student
+    if reader.manifest.task == puzzles.URL:
+        return Material(loop.Sources(*map(puzzles.Episodes, puzzles.LENGTH)), puzzles.student(preset), None)
     room = options.launch.cache_gib * 2**30
     if reader.manifest.task != "robot":
         splits = (

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import config, losses, robot, robot_scores, state, vision
+from train import config, grid, losses, robot, robot_scores, state, vision
 
 Terms = dict[str, losses.Term]
 
@@ -77,12 +77,27 @@ CONTROL = dataclasses.replace(
 END_TO_END = dataclasses.replace(
     CONTROL, name="end-to-end", trains=lambda path: True, terms=robot.terms, calibrate=robot.calibrate_all
 )
+HEADS = ("readout", "error_norm", "error_up", "error_out")
+"""Of the Vision IRP, for a teacher's tokens."""
+PUZZLES = Stage(
+    name="end-to-end",
+    metric="exact",
+    shown=("exact", "learned", "size_accuracy", "cell_accuracy", "energy_rank_correlation"),
+    trains=lambda path: path[:1] != ("vision",) or path[1] not in HEADS,
+    features=(),
+    terms=grid.terms,
+    measure=grid.measure,
+    summarise=grid.summarise,
+    statistics=lambda source: {},
+    calibrate=lambda summary: {},
+)
 STAGES = {
     ("arc", "components", "vision"): ARC_VISION,
     ("robot", "components", "vision"): ROBOT_VISION,
     ("robot", "components", "language"): LANGUAGE,
     ("robot", "components", "control"): CONTROL,
     ("robot", "end-to-end", None): END_TO_END,
+    ("families", "end-to-end", None): PUZZLES,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bridge import shards, store
+from bridge import shards
 from train import checkpoint, config, record, state, words
 
 WORDS, EMBODIMENT = "words.json", "embodiment.json"
@@ -19,7 +19,7 @@ def words_of(run: str) -> words.Words | None:
     return words.Words.from_json(path.read_text(encoding="utf-8")) if run and path.is_file() else None
 
 
-def check(run: str, reader: store.Reader, *, trains: str | None) -> None:
+def check(run: str, reader: Any, *, trains: str | None) -> None:
     """ConfigError where a run is for another robot than the store: statistics, keys or how its views are cut.
 
     What is kept of such a run would be wrong: limits of the actions, bases, what a normalised action means. A Control

@@ -1,0 +1,108 @@
+"""A student of grids: cross-entropy of every cell at every step, and how a validation counts what is exactly right.
+
+Batches: video uint8 [b, 2 q, 1, s, s, 3] (q pairs, each asked in turn), answers uint8 [b, q, n, n] with 10 outside the
+grid, family int32 [b], valid bool [b].
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from bridge import arc, families
+from student_jax import irp
+from student_jax.student import Student
+from train import losses, vision
+
+Batch = dict[str, Array]
+Terms = dict[str, losses.Term]
+WELL = 0.9
+"""Share of exact answers from which on a family counts as learned."""
+
+
+def unroll(student: Student, batch: Batch, key: Array) -> list[irp.State]:
+    """The states of the Grid IRP after 0, 1, ... steps."""
+    given = student.prepared(vision.inputs(batch), key, name="grid")
+    return irp.unroll(student.grid, given, key, student.grid.description.max_steps)
+
+
+def terms(student: Student, batch: Batch, key: Array) -> tuple[Terms, Terms]:
+    """`cells`: mean cross-entropy of the canvas; `energy`: of telling whether the whole grid is exactly right."""
+    states, answers = unroll(student, batch, key), batch["answers"].astype(jnp.int32)
+    valid = jnp.broadcast_to(batch["valid"][:, None], answers.shape[:2])
+    weights = losses.rising(len(states) - 1)
+    logits = [student.grid.output(state)["grid_logits"] for state in states]
+    wrong = [~right(each, answers) for each in logits]
+    doubt = [student.grid.doubt(jax.lax.stop_gradient(state)) for state in states]
+    parts = {
+        "cells": [losses.masked(cross_entropy(each, answers), valid) for each in logits],
+        "energy": [losses.masked(surprise(d, w), valid) for d, w in zip(doubt, wrong, strict=True)],
+    }
+    extras = {f"wrong/step_{k}": losses.masked(each.astype(jnp.float32), valid) for k, each in enumerate(wrong)}
+    return {name: losses.weighted(each, weights) for name, each in parts.items()}, extras
+
+
+def cross_entropy(logits: Float[Array, "b q n n c"], answers: Array) -> Float[Array, "b q"]:
+    """Mean over the cells of the canvas; what lies outside the answer is a code of its own."""
+    told = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.take_along_axis(told, answers[..., None], axis=-1)[..., 0].mean(axis=(2, 3))
+
+
+def surprise(logit: Float[Array, "b q"], wrong: Bool[Array, "b q"]) -> Float[Array, "b q"]:
+    """Binary cross-entropy of the doubt."""
+    return jnp.logaddexp(0.0, jnp.where(wrong, -logit, logit))
+
+
+def right(logits: Float[Array, "b q n n c"], answers: Array) -> Bool[Array, "b q"]:
+    """Whether every cell and the size are right."""
+    return (logits.argmax(axis=-1) == answers).all(axis=(2, 3))
+
+
+def measure(student: Student, batch: Batch, key: Array) -> dict[str, Array]:
+    """Per sample and query: exact bool [k, b, q] after each step, size bool [b, q], cells float32 [b, q] (share of
+    those inside the true grid), doubt [b, q]; family, valid [b]."""
+    states, answers = unroll(student, batch, key), batch["answers"].astype(jnp.int32)
+    logits = [student.grid.output(state)["grid_logits"] for state in states]
+    said, inside = logits[-1].argmax(axis=-1), answers != arc.OUTSIDE
+    hits = ((said == answers) & inside).sum(axis=(2, 3)) / inside.sum(axis=(2, 3))
+    return {
+        "exact": jnp.stack([right(each, answers) for each in logits]),
+        "size": ((said != arc.OUTSIDE) == inside).all(axis=(2, 3)),
+        "cells": hits,
+        "doubt": jax.nn.sigmoid(student.grid.doubt(states[-1])),
+        "family": batch["family"],
+        "valid": batch["valid"],
+    }
+
+
+def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+    """`exact`: share of grids that are right in every cell, of all and by family and step; `learned`: families that
+    reach WELL."""
+    valid = np.concatenate([part["valid"] for part in parts])
+    exact = np.concatenate([part["exact"] for part in parts], axis=1)[:, valid]
+    family = np.concatenate([part["family"] for part in parts])[valid]
+    rest = {name: np.concatenate([part[name] for part in parts])[valid] for name in ("size", "cells", "doubt")}
+    rates = {families.FAMILIES[i].name: exact[-1][family == i].mean() for i in np.unique(family)}
+    summary = {
+        "exact": exact[-1].mean(),
+        "learned": sum(rate >= WELL for rate in rates.values()),
+        "size_accuracy": rest["size"].mean(),
+        "cell_accuracy": rest["cells"].mean(),
+        "energy_rank_correlation": vision.rank_correlation(rest["doubt"].reshape(-1), 1.0 - exact[-1].reshape(-1)),
+        **{f"exact/{name}": rate for name, rate in rates.items()},
+        **{f"exact/step_{k}": each.mean() for k, each in enumerate(exact)},
+    }
+    return {name: float(value) for name, value in summary.items()}
+
+
+def answer(logits: np.ndarray) -> np.ndarray | None:
+    """The grid int8 [h, w] that logits [n, n, 11] tell; None where the told cells are not one rectangle at the top
+    left."""
+    codes = logits.argmax(axis=-1)
+    inside = codes != arc.OUTSIDE
+    height, width = int(inside.any(axis=1).sum()), int(inside.any(axis=0).sum())
+    if not height or inside.sum() != height * width or not inside[:height, :width].all():
+        return None
+    return codes[:height, :width].astype(np.int8)

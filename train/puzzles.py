@@ -1,0 +1,89 @@
+"""Small puzzles as a source of batches: generated when they are read, never the same twice, as a pure function of the
+position."""
+
+import dataclasses
+
+import numpy as np
+
+from bridge import arc, families, manifest
+from student_jax import config as student_config
+from train import data
+
+URL = "families"
+"""What --store calls them."""
+PIXELS = 4
+"""Of a cell."""
+ASKED = families.SHOWN + 1
+"""Pairs of an episode, each asked in turn."""
+LENGTH = {"train": 1 << 16, "validation": 64}
+"""Episodes of each family; a training run never comes to the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """Stands where a feature store's reader does: no teacher, nothing on disk."""
+
+    @property
+    def manifest(self) -> manifest.Manifest:
+        """Which families, and how they are drawn."""
+        side = families.MOST
+        teacher = manifest.Teacher(
+            id="none", digest="none", provenance="none", licence="none", tile=side * PIXELS, grid=side, width=1,
+            max_tiles=1, columns=1, rows=1, thumbnail=False, layers=0,
+        )  # fmt: skip
+        names = [family.name for family in families.FAMILIES]
+        return manifest.Manifest(URL, teacher, {}, {}, (), {"split": ()}, {"families": names, "asked": ASKED})
+
+
+class Episodes:
+    """The episodes of one split: family by family in turn."""
+
+    tokens = families.MOST**2
+
+    def __init__(self, split: str):
+        if split not in LENGTH:
+            raise data.DataError(f"training never reads split {split!r}: only eval.benchmark opens it")
+        self.split, self.families = split, families.FAMILIES
+
+    def __len__(self) -> int:
+        return len(self.families) * LENGTH[self.split]
+
+    def read(self, positions: np.ndarray) -> data.Batch:
+        """video uint8 [b, 8, 1, s, s, 3] (pairs' inputs and outputs in turn), answers uint8 [b, 4, 6, 6], family int32
+        [b], valid bool [b] (all true)."""
+        drawn = [self.cells(int(position)) for position in positions]
+        cells = np.stack(drawn)
+        return {
+            "video": render(cells)[:, :, None],
+            "answers": cells[:, 1::2],
+            "family": (np.asarray(positions) % len(self.families)).astype(np.int32),
+            "valid": np.ones(len(positions), bool),
+        }
+
+    def fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
+        """One part of the samples."""
+        return self.read(positions)[name]
+
+    def cells(self, position: int) -> np.ndarray:
+        """uint8 [8, 6, 6]: input and output of every pair, 10 outside the grids."""
+        number, which = divmod(position, len(self.families))
+        family = self.families[which]
+        task = families.episode(family, families.stream(family.name, self.split, number))
+        return np.stack([canvas(grid) for pair in (*task.train, *task.test) for grid in (pair.input, pair.output)])
+
+
+def canvas(grid: np.ndarray) -> np.ndarray:
+    """Grid [h, w] -> uint8 [6, 6], the grid at the top left, 10 outside it."""
+    made = np.full((families.MOST, families.MOST), arc.OUTSIDE, np.uint8)
+    made[: grid.shape[0], : grid.shape[1]] = grid
+    return made
+
+
+def render(cells: np.ndarray) -> np.ndarray:
+    """Cells [..., n, n] -> uint8 RGB [..., PIXELS * n, PIXELS * n, 3]."""
+    return arc.PALETTE[cells].repeat(PIXELS, axis=-3).repeat(PIXELS, axis=-2)
+
+
+def student(preset: str) -> student_config.StudentConfig:
+    """The student of a preset for these puzzles."""
+    return student_config.puzzles(preset, cells=families.MOST)
