@@ -16,11 +16,11 @@ from rich.console import Console
 
 from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
-from eval import export, metaworld, origin, page, quality, report, robot, runs, speed, throughput
+from eval import export, metaworld, origin, page, puzzle_suite, quality, report, robot, runs, speed, throughput
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker
-from train import checkpoint, record, words
+from train import checkpoint, puzzles, record, words
 from train import config as train_config
 
 USER_ERRORS = (
@@ -59,6 +59,8 @@ def benchmark(options: Config, command: str) -> report.Report:
     """Measure everything that the suite asks for and write the report folder."""
     options = dataclasses.replace(options, run=options.run or (runs.newest(),))
     url = options.store or record.read(options.run[0]).config.launch.store
+    if url == puzzles.URL:
+        return puzzle_suite.benchmark(options, command=command, split=SPLIT)
     reader = store.open(url)
     possible = suites(reader)
     suite = options.suite or possible[0]

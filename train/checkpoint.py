@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
+from student_jax.config import StudentConfig
 from student_jax.student import Student
 from train import record, stages, state
 
@@ -90,10 +91,15 @@ def load_student(
     """
     found = record.read(pathlib.Path(run))
     abstract = nnx.eval_shape(lambda: Student(found.student, rngs=nnx.Rngs(0)))
-    stage = stages.select(found.config, "robot" if found.student.actions else "arc")
+    stage = stages.select(found.config, task(found.student))
     graph, params, frozen = state.partition(abstract, stage.trains)
     tree, _ = Slot(pathlib.Path(run) / which).load({weights: params, "frozen": frozen})
     return state.merge(graph, tree[weights], tree["frozen"]), found
+
+
+def task(student: StudentConfig) -> str:
+    """What a student's stores are of."""
+    return "robot" if student.actions else "families" if student.grid else "arc"
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -95,14 +95,3 @@ def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
         **{f"exact/step_{k}": each.mean() for k, each in enumerate(exact)},
     }
     return {name: float(value) for name, value in summary.items()}
-
-
-def answer(logits: np.ndarray) -> np.ndarray | None:
-    """The grid int8 [h, w] that logits [n, n, 11] tell; None where the told cells are not one rectangle at the top
-    left."""
-    codes = logits.argmax(axis=-1)
-    inside = codes != arc.OUTSIDE
-    height, width = int(inside.any(axis=1).sum()), int(inside.any(axis=0).sum())
-    if not height or inside.sum() != height * width or not inside[:height, :width].all():
-        return None
-    return codes[:height, :width].astype(np.int8)

@@ -1,0 +1,37 @@
+"""The families suite of `eval.benchmark`: students of small puzzles on test episodes that nothing else has drawn."""
+
+import dataclasses
+import json
+
+from bridge import families
+from eval import origin, page, puzzle_page, puzzle_rows, puzzles, report, runs, ticker
+from eval.options import Config
+
+COUNT = {"quick": 50, "standard": 200, "full": 1000}
+"""Queries of each family."""
+
+
+def benchmark(options: Config, *, command: str, split: str) -> report.Report:
+    """Ask, judge, write the report folder with every answer in ARC Prize form."""
+    students = sorted(runs.load(options.run, "last"), key=lambda run: run.seed)
+    for run in students:
+        if run.record.student.grid is None:
+            raise runs.RunError(f"{run.folder} solves no grids: train one with --stage end-to-end --store families")
+    count = COUNT[options.level]
+    trained, new = ([family.name for family in part] for part in (families.FAMILIES, families.HELD_OUT))
+    asked = {kind: puzzles.ask(trained, count, kind, split=split, seed=options.seed) for kind in puzzles.CONDITIONS}
+    strange = puzzles.ask(new, count, "normal", split=split, seed=options.seed)
+    with ticker.Ticker() as tick:
+        found = {kind: [puzzles.solve(run.student, each, tick) for run in students] for kind, each in asked.items()}
+        held_out = [puzzles.solve(run.student, strange, tick) for run in students]
+    context = dataclasses.replace(
+        origin.context(students[0], "none", "none", command), teacher=students[0].record.teacher["provenance"]
+    )
+    results = puzzle_rows.Results(found, held_out)
+    made = report.Report(tuple(puzzle_rows.rows(results, context)), origin.versions())
+    report.write(options.out / "report.json", made)
+    raw = options.out / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    (raw / "predictions.json").write_text(json.dumps(puzzles.predictions(found["normal"][0])))
+    page.write(options.out, made, puzzle_page.drawn(found["normal"][0]))
+    return made

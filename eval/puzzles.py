@@ -1,0 +1,146 @@
+"""The families suite: small puzzles that nobody has seen, exactly right or not, and whether the rule was read from the
+demonstrations."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridge import arc, families
+from bridge.arc import Task
+from eval.ticker import Tick
+from student_jax import irp
+from student_jax.student import Student
+from train import puzzles
+
+BATCH = 100
+CONDITIONS = ("normal", "other_episode", "other_family")
+"""With its own demonstrations, with those of another episode of its family, with another family's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """n queries of one family under one condition: frames uint8 [n, 7, 6, 6] (cells), answers uint8 [n, 6, 6]."""
+
+    family: str
+    condition: str
+    frames: np.ndarray
+    answers: np.ndarray
+
+
+def ask(names: Sequence[str], count: int, condition: str, *, split: str, seed: int = 0) -> list[Asked]:
+    """`count` queries of each family."""
+    tasks = {name: list(families.episodes([name], split, count, seed=seed)) for name in names}
+    found = []
+    for place, name in enumerate(names):
+        other = tasks[names[(place + 1 + len(names) // 2) % len(names)]] if condition == "other_family" else tasks[name]
+        given = other if condition == "normal" else [*other[1:], other[0]]
+        pairs = list(zip(given, tasks[name], strict=True))
+        frames = np.stack([_frames(shown, asked) for shown, asked in pairs])
+        found.append(Asked(name, condition, frames, np.stack([puzzles.canvas(t.test[0].output) for t in tasks[name]])))
+    return found
+
+
+def _frames(shown: Task, asked: Task) -> np.ndarray:
+    """The demonstrations of one task and the query of another; no output of the query."""
+    grids = [grid for pair in shown.train for grid in (pair.input, pair.output)]
+    return np.stack([puzzles.canvas(grid) for grid in (*grids, asked.test[0].input)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    asked: Asked
+    exact: np.ndarray  # bool [k, n], after 0, 1, ... refinement steps
+    size: np.ndarray  # bool [n]
+    cells: np.ndarray  # float [n], share right of those inside the answer
+    energy: np.ndarray  # float [n]
+    said: np.ndarray  # uint8 [n, 6, 6], codes after the last step
+
+
+def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]:
+    """The student's answers, judged."""
+    graph, state = nnx.split(student.folded())
+    program, state = _program(graph), nnx.to_pure_dict(state)
+    found = []
+    for one in asked:
+        parts = []
+        for first in range(0, len(one.frames), BATCH):
+            video = puzzles.render(one.frames[first : first + BATCH])[:, :, None]
+            count = len(video)
+            said, energy = program(state, np.resize(video, (BATCH, *video.shape[1:])))
+            parts.append((np.asarray(said)[:, :count], np.asarray(energy)[:count]))
+        said = np.concatenate([part[0] for part in parts], axis=1)
+        found.append(judge(one, said, np.concatenate([part[1] for part in parts])))
+        tick("puzzles", 1, len(asked))
+    return found
+
+
+def judge(asked: Asked, said: np.ndarray, energy: np.ndarray) -> Outcome:
+    """said: codes uint8 [k, n, 6, 6] after each step. An answer is right if every cell and the size are."""
+    inside = asked.answers != arc.OUTSIDE
+    hits = ((said[-1] == asked.answers) & inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
+    size = ((said[-1] != arc.OUTSIDE) == inside).all(axis=(1, 2))
+    return Outcome(asked, (said == asked.answers[None]).all(axis=(2, 3)), size, hits, energy, said[-1])
+
+
+@functools.cache
+def _program(graph: nnx.GraphDef) -> Callable:
+    @jax.jit
+    def run(state: dict, video: jax.Array) -> tuple[jax.Array, jax.Array]:
+        student, rows = nnx.merge(graph, state), video.shape[0]
+        none = jnp.zeros((rows, 1), jnp.int32)
+        inputs = irp.Inputs(video, jnp.zeros((rows, 1, 1)), none, none.astype(bool), jnp.ones(video.shape[:3], bool))
+        inputs = student.prepared(inputs, jax.random.key(0), name="grid")
+        states = irp.unroll(student.grid, inputs, jax.random.key(0), student.grid.description.max_steps)
+        codes = [student.grid.output(one)["grid_logits"].argmax(axis=-1)[:, 0] for one in states]
+        return jnp.stack(codes).astype(jnp.uint8), states[-1].energy
+
+    return run
+
+
+def predictions(found: Sequence[Outcome]) -> dict[str, list]:
+    """Every answer in ARC Prize form: {task: [{"attempt_1": grid}]}; an answer that is no rectangle is empty."""
+    return {
+        f"{one.asked.family}-{number}": [{"attempt_1": [] if grid is None else grid.tolist()}]
+        for one in found
+        for number, grid in enumerate(map(rectangle, one.said))
+    }
+
+
+def rectangle(codes: np.ndarray) -> np.ndarray | None:
+    """The grid int8 [h, w] of told codes [n, n]; None where they are not one rectangle at the top left."""
+    inside = codes != arc.OUTSIDE
+    height, width = int(inside.any(axis=1).sum()), int(inside.any(axis=0).sum())
+    if not height or inside.sum() != height * width or not inside[:height, :width].all():
+        return None
+    return codes[:height, :width].astype(np.int8)
+
+
+# Those who cannot think
+
+
+def copied(asked: Asked) -> np.ndarray:
+    """The query itself."""
+    return asked.frames[:, -1]
+
+
+def nearest(asked: Asked) -> np.ndarray:
+    """The output of the demonstration whose input has most cells in common with the query."""
+    inputs, outputs = asked.frames[:, :-1:2], asked.frames[:, 1:-1:2]
+    alike = (inputs == asked.frames[:, -1:]).sum(axis=(2, 3))
+    return outputs[np.arange(len(outputs)), alike.argmax(axis=1)]
+
+
+def blank(asked: Asked) -> np.ndarray:
+    """All background, in the query's size."""
+    query = asked.frames[:, -1]
+    return np.where(query == arc.OUTSIDE, arc.OUTSIDE, 0).astype(np.uint8)
+
+
+TRIVIAL = {"copy_input": copied, "nearest_demonstration": nearest, "all_zeros": blank}
