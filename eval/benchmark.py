@@ -16,7 +16,20 @@ from rich.console import Console
 
 from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
-from eval import export, metaworld, origin, page, puzzle_suite, quality, report, robot, runs, speed, throughput
+from eval import (
+    arc_grid_suite,
+    export,
+    metaworld,
+    origin,
+    page,
+    puzzle_suite,
+    quality,
+    report,
+    robot,
+    runs,
+    speed,
+    throughput,
+)
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker
@@ -72,6 +85,8 @@ def benchmark(options: Config, command: str) -> report.Report:
     if suite == "robot":
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
+    if record.read(options.run[0]).student.grid is not None:
+        return arc_grid_suite.benchmark(options, command=command)
     return _arc(options, reader, url, command)
 
 

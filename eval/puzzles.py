@@ -15,7 +15,7 @@ from bridge.arc import Task
 from eval.ticker import Tick
 from student_jax import irp
 from student_jax.student import Student
-from train import puzzles
+from train import arc_tasks, puzzles
 
 BATCH = 100
 CONDITIONS = ("normal", "other_episode", "other_family")
@@ -71,7 +71,7 @@ def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]
     for one in asked:
         parts = []
         for first in range(0, len(one.frames), BATCH):
-            video = puzzles.render(one.frames[first : first + BATCH])[:, :, None]
+            video = arc_tasks.render(one.frames[first : first + BATCH])[:, :, None]
             count = len(video)
             said, energy = program(state, np.resize(video, (BATCH, *video.shape[1:])))
             parts.append((np.asarray(said)[:, :count], np.asarray(energy)[:count]))

@@ -59,6 +59,8 @@ class VisionConfig:
     """Compute dtype of matrix products; parameters, accumulation, norms and softmax are float32."""
     objects: int = 0
     """Objects whose place is told, from simulator truth; 0 leaves that head out."""
+    crop: bool = False
+    """Whether a smaller frame is the top left of the canvas, with fewer tokens, instead of being stretched to it."""
 
     def __post_init__(self):
         if self.canvas % self.patch or self.width % self.heads:
@@ -184,6 +186,17 @@ def _acting(
     return dataclasses.replace(seeing, vision=vision, language=language, control=control, actions=robot.actions)
 
 
+def cells(target: Target, robot: Robot | None = None) -> StudentConfig:
+    """For ARC's grids: a token for every 2 x 2 cells of a canvas that is no larger than the task needs."""
+    if robot is not None:
+        raise ValueError("preset cells solves grids; a robot needs standin or sage_48m")
+    vision = VisionConfig(
+        canvas=120, patch=8, width=96, heads=4, mlp=192, stem_blocks=1, step_blocks=1, max_steps=1, crop=True
+    )
+    grid = sizes.GridConfig(30, width=160, heads=4, mlp=320, pair_blocks=2, step_blocks=3, symmetries=False)
+    return StudentConfig(vision, target, grid=grid)
+
+
 PUZZLES = {
     "tiny": (16, 32, sizes.GridConfig(1, width=16, heads=2, mlp=32, pair_blocks=1, step_blocks=1, dtype="float32")),
     "standin": (64, 128, sizes.GridConfig(1, width=128, heads=4, mlp=256, pair_blocks=2, step_blocks=3)),
@@ -207,6 +220,7 @@ PRESETS: dict[str, Callable[[Target, Robot | None], StudentConfig]] = {
     "tiny": tiny,
     "standin": standin,
     "sage_48m": sage_48m,
+    "cells": cells,
 }
 
 

@@ -11,7 +11,6 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
-from student_jax.config import StudentConfig
 from student_jax.student import Student
 from train import record, stages, state
 
@@ -91,15 +90,15 @@ def load_student(
     """
     found = record.read(pathlib.Path(run))
     abstract = nnx.eval_shape(lambda: Student(found.student, rngs=nnx.Rngs(0)))
-    stage = stages.select(found.config, task(found.student))
+    stage = stages.select(found.config, task(found))
     graph, params, frozen = state.partition(abstract, stage.trains)
     tree, _ = Slot(pathlib.Path(run) / which).load({weights: params, "frozen": frozen})
     return state.merge(graph, tree[weights], tree["frozen"]), found
 
 
-def task(student: StudentConfig) -> str:
-    """What a student's stores are of."""
-    return "robot" if student.actions else "families" if student.grid else "arc"
+def task(found: record.Record) -> str:
+    """What a run's store is of."""
+    return "robot" if found.student.actions else "families" if found.teacher["id"] == "none" else "arc"
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

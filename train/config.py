@@ -8,7 +8,7 @@ import tyro
 
 StageName = Literal["components", "orchestration", "end-to-end", "beyond"]
 ComponentName = Literal["vision", "language", "attention", "control", "grid"]
-PresetName = Literal["tiny", "standin", "sage_48m", "seed"]
+PresetName = Literal["tiny", "standin", "sage_48m", "cells", "seed"]
 
 
 class ConfigError(ValueError):
@@ -206,6 +206,8 @@ PRESETS: dict[str, Preset] = {
     # About five minutes on two cores; R² on validation tasks moves by 0.001 in the last third.
     "standin": Preset("standin", Recipe(steps=600), Loop(eval_every=150, share_every=150)),
     "sage_48m": Preset("sage_48m", Recipe(batch=64, lr=5e-4, ema=0.999), Loop(eval_every=500, share_every=500)),
+    # ARC's grids, an hour on two cores.
+    "cells": Preset("cells", Recipe(batch=16, steps=3000, optimiser="muon", lr=8e-3), Loop(eval_every=500)),
     # The user's own recipe: batch 16, 100 epochs, lr 1e-4, cosine, bf16; the store holds out 10 % of the tasks.
     "seed": Preset(
         "sage_48m", Recipe(batch=16, epochs=100.0, lr=1e-4, ema=0.999), Loop(eval_every=500, share_every=500)

@@ -36,11 +36,13 @@ class Source(Protocol):
 class Frames:
     """The frames of one split: pictures and the teacher's features of each, by position 0..len."""
 
-    def __init__(self, reader: store.Reader, split: str, *, features: tuple[str, ...], cache_bytes: float):
-        """`cache_bytes`: the features are kept in memory where the split's are at most that large."""
+    def __init__(
+        self, reader: store.Reader, split: str, *, features: tuple[str, ...], cache_bytes: float, pixels: int = PIXELS
+    ):
+        """`cache_bytes`: features are kept in memory where the split's are at most that large. pixels: of a cell."""
         if split not in ("train", "validation"):
             raise DataError(f"training never reads split {split!r}: only eval.benchmark opens it")
-        self.split, self._reader = split, reader
+        self.split, self._reader, self._pixels = split, reader, pixels
         missing = [name for name in (*features, "cells") if name not in reader.manifest.features]
         if missing:
             raise DataError(f"the store lacks {missing}; extract again with --features including them")
@@ -63,9 +65,11 @@ class Frames:
         return bool(self._cached)
 
     def read(self, positions: np.ndarray) -> Batch:
-        """video uint8 [b, 1, 1, 450, 450, 3], every feature [b, 1, tokens, ...], valid bool [b] (all true)."""
+        """video uint8 [b, 1, 1, s, s, 3] of 30 cells, every feature [b, 1, tokens, ...], valid bool [b] (all true)."""
         return {
-            "video": arc.render(self.fetch("cells", positions), pixels=PIXELS, padding=self._padding)[:, None, None],
+            "video": arc.render(self.fetch("cells", positions), pixels=self._pixels, padding=self._padding)[
+                :, None, None
+            ],
             **{name: self.fetch(name, positions)[:, None] for name in self._features},
             "valid": np.ones(len(positions), bool),
         }

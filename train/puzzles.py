@@ -7,12 +7,10 @@ import numpy as np
 
 from bridge import arc, families, manifest
 from student_jax import config as student_config
-from train import data
+from train import arc_tasks, data
 
 URL = "families"
 """What --store calls them."""
-PIXELS = 4
-"""Of a cell."""
 ASKED = families.SHOWN + 1
 """Pairs of an episode, each asked in turn."""
 LENGTH = {"train": 1 << 16, "validation": 64}
@@ -28,8 +26,8 @@ class Generated:
         """Which families, and how they are drawn."""
         side = families.MOST
         teacher = manifest.Teacher(
-            id="none", digest="none", provenance="none", licence="none", tile=side * PIXELS, grid=side, width=1,
-            max_tiles=1, columns=1, rows=1, thumbnail=False, layers=0,
+            id="none", digest="none", provenance="none", licence="none", tile=side * arc_tasks.PIXELS, grid=side,
+            width=1, max_tiles=1, columns=1, rows=1, thumbnail=False, layers=0,
         )  # fmt: skip
         names = [family.name for family in families.FAMILIES]
         return manifest.Manifest(URL, teacher, {}, {}, (), {"split": ()}, {"families": names, "asked": ASKED})
@@ -49,13 +47,14 @@ class Episodes:
         return len(self.families) * LENGTH[self.split]
 
     def read(self, positions: np.ndarray) -> data.Batch:
-        """video uint8 [b, 8, 1, s, s, 3] (pairs' inputs and outputs in turn), answers uint8 [b, 4, 6, 6], family int32
-        [b], valid bool [b] (all true)."""
+        """video uint8 [b, 8, 1, s, s, 3] (pairs' inputs and outputs in turn), answers uint8 [b, 4, 6, 6], family
+        int32 [b]; asked bool [b, 4] and valid bool [b], all true."""
         drawn = [self.cells(int(position)) for position in positions]
         cells = np.stack(drawn)
         return {
-            "video": render(cells)[:, :, None],
+            "video": arc_tasks.render(cells)[:, :, None],
             "answers": cells[:, 1::2],
+            "asked": np.ones((len(positions), ASKED), bool),
             "family": (np.asarray(positions) % len(self.families)).astype(np.int32),
             "valid": np.ones(len(positions), bool),
         }
@@ -79,11 +78,6 @@ def canvas(grid: np.ndarray) -> np.ndarray:
     return made
 
 
-def render(cells: np.ndarray) -> np.ndarray:
-    """Cells [..., n, n] -> uint8 RGB [..., PIXELS * n, PIXELS * n, 3]."""
-    return arc.PALETTE[cells].repeat(PIXELS, axis=-3).repeat(PIXELS, axis=-2)
-
-
 def student(preset: str) -> student_config.StudentConfig:
     """The student of a preset for these puzzles."""
-    return student_config.puzzles(preset, cells=families.MOST)
+    return student_config.puzzles(preset, cells=families.MOST, pixels=arc_tasks.PIXELS)

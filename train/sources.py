@@ -7,7 +7,7 @@ from typing import Any
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import sizes
-from train import config, data, loop, puzzles, record, robot_data, stages, words
+from train import arc_tasks, config, data, loop, puzzles, record, robot_data, stages, words
 
 ROUND = 8
 """Text tokens: a longer text is given room for the next multiple of these."""
@@ -32,11 +32,17 @@ def open_material(
     if reader.manifest.task == puzzles.URL:
         return Material(loop.Sources(*map(puzzles.Episodes, puzzles.LENGTH)), puzzles.student(preset), None)
     room = options.launch.cache_gib * 2**30
+    if reader.manifest.task == "arc" and stage is stages.ARC_GRID:
+        settings = student_config.make(preset, target(reader.manifest.teacher))
+        return Material(loop.Sources(*map(arc_tasks.Tasks, arc_tasks.TURNS)), settings, None)
     if reader.manifest.task != "robot":
+        settings = student_config.make(preset, target(reader.manifest.teacher))
+        pixels = arc_tasks.PIXELS if settings.vision.crop else data.PIXELS
         splits = (
-            data.Frames(reader, split, features=stage.features, cache_bytes=room) for split in ("train", "validation")
+            data.Frames(reader, split, features=stage.features, cache_bytes=room, pixels=pixels)
+            for split in ("train", "validation")
         )
-        return Material(loop.Sources(*splits), student_config.make(preset, target(reader.manifest.teacher)), None)
+        return Material(loop.Sources(*splits), settings, None)
     settings = student_config.make(
         preset, target(reader.manifest.teacher), task="robot", robot=body(reader.manifest, options.loss)
     )

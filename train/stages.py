@@ -87,9 +87,15 @@ PUZZLES = Stage(
     features=(),
     terms=grid.terms,
     measure=grid.measure,
-    summarise=grid.summarise,
+    summarise=grid.by_family,
     statistics=lambda source: {},
     calibrate=lambda summary: {},
+)
+ARC_GRID = dataclasses.replace(
+    PUZZLES,
+    metric="likelihood",
+    shown=("likelihood", "exact", "size_accuracy", "cell_accuracy", "energy_rank_correlation"),
+    summarise=grid.summarise,
 )
 STAGES = {
     ("arc", "components", "vision"): ARC_VISION,
@@ -98,6 +104,7 @@ STAGES = {
     ("robot", "components", "control"): CONTROL,
     ("robot", "end-to-end", None): END_TO_END,
     ("families", "end-to-end", None): PUZZLES,
+    ("arc", "end-to-end", None): ARC_GRID,
 }
 
 

@@ -23,12 +23,12 @@ def sizes(video: UInt8[Array, "b t v h w 3"], cells: int) -> Int[Array, "b f 2"]
     return jnp.stack([inside.any(axis=3).sum(axis=2), inside.any(axis=2).sum(axis=2)], axis=-1).astype(jnp.int32)
 
 
-def places(shapes: Int[Array, "b n 2"], side: int) -> Int[Array, "b n p 4"]:
+def places(shapes: Int[Array, "b n 2"], side: int, most: int) -> Int[Array, "b n p 4"]:
     """Of every token of a side x side canvas: row and column from the start, and from the end of a grid of this size
-    (from 0 at its last row up; `side` and more beyond it)."""
+    (from 0 at its last row up; from `most` on beyond it, whatever the canvas)."""
     index = jnp.arange(side)
     ends = shapes[..., None] - 1 - index.reshape(1, 1, 1, side)  # [b, n, 2, side]
-    ends = jnp.where(ends >= 0, ends, side - 1 - ends)
+    ends = jnp.where(ends >= 0, ends, most - 1 - ends)
     b, n = shapes.shape[:2]
     wide = (b, n, side, side)
     row = jnp.broadcast_to(index.reshape(1, 1, side, 1), wide)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -45,14 +46,15 @@ class GridIrp(nnx.Module):
         width, dtype = grid.width, grid.dtype
         if grid.cells % vision.grid:
             raise ValueError(f"GridConfig.cells {grid.cells} must be a multiple of the vision's {vision.grid} tokens.")
-        self.config, self.side, self.block = grid, vision.grid, grid.cells // vision.grid
+        self.config, self.most, self.block = grid, vision.grid, grid.cells // vision.grid
+        self.patch = vision.patch if vision.crop else 0
         linear = functools.partial(layers.Linear, dtype=dtype, rngs=rngs)
         self.seen_norm = layers.RmsNorm(vision.width)
         self.before, self.after = linear(vision.width, width), linear(vision.width, width)
         if grid.symmetries:
             self.mirrored = linear(len(extent.IMAGES) * vision.width, width)
         self.no_output = nnx.Param(0.3 * jax.random.normal(rngs.params(), (width,), jnp.float32))
-        tables = (2, 4, 2 * self.side, width)  # of input and output; rows and columns from either end
+        tables = (2, 4, 2 * self.most, width)  # of input and output; rows and columns from either end
         self.position = nnx.Param(0.3 * jax.random.normal(rngs.params(), tables, jnp.float32))
         self.pair_blocks = nnx.List([self._block(rngs) for _ in range(grid.pair_blocks)])
         self.pair_norm = layers.RmsNorm(width)
@@ -86,7 +88,7 @@ class GridIrp(nnx.Module):
         seen = self.seen_norm(irp.found(inputs, "vision"))
         b, f, p, _ = seen.shape
         pairs = f // 2
-        shapes = extent.sizes(inputs.video, self.config.cells)
+        shapes = extent.sizes(inputs.video, self.block * side(p))
         valid = inputs.frame_mask.reshape(b, f)
         stacked = self._stacked(seen[:, : 2 * pairs : 2], shapes[:, : 2 * pairs : 2])
         stacked = stacked + self._told_output(seen[:, 1 : 2 * pairs : 2], shapes[:, 1 : 2 * pairs : 2])
@@ -103,22 +105,22 @@ class GridIrp(nnx.Module):
 
     def _stacked(self, seen: Float[Array, "b n p d"], shapes: Int[Array, "b n 2"]) -> Float[Array, "b n p w"]:
         """Cells of inputs, where they lie, and what lies at their images."""
-        x = self.before(seen) + self._positions(0, shapes)
+        x = self.before(seen) + self._positions(0, shapes, seen.shape[2])
         if not self.config.symmetries:
             return x
         b, n, p, _ = seen.shape
-        index, inside = extent.images(shapes, self.side, self.block)
+        index, inside = extent.images(shapes, side(p), self.block)
         found = jnp.take_along_axis(seen[:, :, None], index[..., None], axis=3)
         found = jnp.where(inside[..., None], found, 0.0).swapaxes(2, 3).reshape(b, n, p, -1)
         return x + self.mirrored(found)
 
     def _told_output(self, seen: Float[Array, "b n p d"], shapes: Int[Array, "b n 2"]) -> Float[Array, "b n p w"]:
-        return self.after(seen) + self._positions(1, shapes)
+        return self.after(seen) + self._positions(1, shapes, seen.shape[2])
 
-    def _positions(self, which: int, shapes: Int[Array, "b n 2"]) -> Float[Array, "b n p w"]:
+    def _positions(self, which: int, shapes: Int[Array, "b n 2"], tokens: int) -> Float[Array, "b n p w"]:
         """Of every cell: its row and column from the start, and from the end of a grid of this size."""
         tables = self.position[...][which]
-        index = extent.places(-(-shapes // self.block), self.side)  # [b, n, p, 4]
+        index = extent.places(-(-shapes // self.block), side(tokens), self.most)  # [b, n, p, 4]
         return sum(tables[axis][index[..., axis]] for axis in range(4))
 
     def _encoded(self, x: Float[Array, "b n p d"]) -> Float[Array, "b n p d"]:
@@ -167,14 +169,16 @@ class GridIrp(nnx.Module):
         return {"grid_logits": self._canvas(self.logits(state))}
 
     def _canvas(self, x: Float[Array, "b q p n c"]) -> Float[Array, "b q s s c"]:
-        b, q, _, _, codes = x.shape
-        x = x.reshape(b, q, self.side, self.side, self.block, self.block, codes)
-        return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, q, self.config.cells, self.config.cells, codes)
+        b, q, p, _, codes = x.shape
+        wide, cells = side(p), self.block * side(p)
+        x = x.reshape(b, q, wide, wide, self.block, self.block, codes)
+        return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, q, cells, cells, codes)
 
     def flops(self, inputs: irp.Inputs) -> cost.Flops:
         """Per sample, from the number of frames."""
         frames = inputs.video.shape[1] * inputs.video.shape[2]
-        grid, p, seen = self.config, self.side**2, self.before.kernel.shape[0]
+        grid, seen = self.config, self.before.kernel.shape[0]
+        p = (inputs.video.shape[3] // self.patch if self.patch else self.most) ** 2
         pairs = frames // 2
         queries = 1 if frames % 2 else pairs
         mirrored = cost.linear(p, len(extent.IMAGES) * seen, grid.width) if grid.symmetries else 0.0
@@ -191,6 +195,11 @@ class GridIrp(nnx.Module):
             step=queries * (grid.step_blocks * read + told + error),
             output=queries * cost.linear(p, grid.width, CODES * self.block**2),
         )
+
+
+def side(tokens: int) -> int:
+    """Tokens along a side of a square canvas."""
+    return math.isqrt(tokens)
 
 
 def _mask(valid: Bool[Array, "b k"], tokens: int, *, hidden: np.ndarray) -> Bool[Array, "b i j"]:

@@ -75,14 +75,31 @@ class VisionIrp(nnx.Module):
     def init_state(self, inputs: irp.Inputs, key: Array) -> irp.State:
         """Frames -> stem tokens. The key is ignored: there is no noise."""
         b, t, v, h, w = _frame_shape(inputs.video)
-        frames = inputs.video.reshape(b * t * v, h, w, 3)
-        embedded = self.embed(pixels.patches(frames, self.config.canvas, self.config.patch)) + self.position[...][None]
+        frames, side = inputs.video.reshape(b * t * v, h, w, 3), self.side(h, w)
+        canvas = side * self.config.patch
+        embedded = self.embed(pixels.patches(frames, canvas, self.config.patch)) + self._positions(side)[None]
         x = embedded
         for block in self.stem:
             x = block(x)
         x, again = (y.reshape(b, t * v, *y.shape[1:]) for y in (x, self.again(embedded)))
         meta = Meta(again, inputs.frame_mask.reshape(b, t * v))
         return irp.State(x, jnp.zeros(b, jnp.int32), jnp.ones(b, jnp.float32), meta)
+
+    def side(self, height: int, width: int) -> int:
+        """Tokens along a side for frames of this size."""
+        vision = self.config
+        if not vision.crop:
+            return vision.grid
+        if height != width or height % vision.patch or height > vision.canvas:
+            raise ValueError(
+                f"Inputs.video of {height} x {width} pixels: this student takes squares of whole {vision.patch}-pixel "
+                f"patches up to {vision.canvas}."
+            )
+        return height // vision.patch
+
+    def _positions(self, side: int) -> Float[Array, "p d"]:
+        grid = self.config.grid
+        return self.position[...].reshape(grid, grid, -1)[:side, :side].reshape(side * side, -1)
 
     def step(self, state: irp.State, inputs: irp.Inputs) -> irp.State:
         """One refinement; past the last one the last embedding and gate are used again."""
@@ -144,8 +161,11 @@ class VisionIrp(nnx.Module):
     def output(self, state: irp.State) -> dict[str, Array]:
         """`image_tokens` [b, f, tokens, width], teacher's basis; `vision_attention` [b, f, tokens], sum 1 per tile.
 
-        With an objects head, `objects` [b, f, n, 3] too.
+        With an objects head, `objects` [b, f, n, 3] too. Nothing where the frames were a part of the canvas: a teacher
+        sees it whole.
         """
+        if state.x.shape[2] != self.config.grid**2:
+            return {}
         tokens, log_attention = self._read(state)
         if not self.is_folded:
             tokens = layers.product(tokens, self.basis[...], self.config.dtype)
@@ -161,10 +181,12 @@ class VisionIrp(nnx.Module):
     def flops(self, inputs: irp.Inputs) -> cost.Flops:
         """Per sample; masked frames are computed too and counted."""
         _, t, v, h, w = _frame_shape(inputs.video)
-        vision, tokens = self.config, self.config.grid**2
+        vision, tokens = self.config, self.side(h, w) ** 2
         block = cost.block(tokens, vision.width, mlp=vision.mlp)
         error = judge.flops(tokens, vision.width, vision.width // 2)
-        embed = pixels.flops(h, w, vision.canvas) + cost.linear(tokens, 3 * vision.patch**2, vision.width)
+        embed = pixels.flops(h, w, self.side(h, w) * vision.patch) + cost.linear(
+            tokens, 3 * vision.patch**2, vision.width
+        )
         frames = t * v
         located = self.object_head.flops() if vision.objects else 0.0
         basis = 0.0 if self.is_folded else cost.linear(self.target.tokens, *[self.target.width] * 2)

@@ -8,8 +8,8 @@ import pytest
 
 from bridge import arc, families
 from eval import benchmark, puzzle_rows, puzzles, report
+from train import arc_tasks
 from train import main as training
-from train import puzzles as material
 
 CONTEXT = report.Context("none", "none", "tiny", 1000, "cpu", "abc", "command")
 NAMES = [family.name for family in families.FAMILIES]
@@ -141,4 +141,4 @@ def test_a_run_that_solves_no_grids_says_what_to_train(trained, monkeypatch, cap
 
 def test_material_and_suite_draw_the_same_kind_of_frames():
     (one, _) = asked(count=1)
-    assert material.render(one.frames).shape == (1, 7, 24, 24, 3)
+    assert arc_tasks.render(one.frames).shape == (1, 7, 24, 24, 3)

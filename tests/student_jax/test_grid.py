@@ -73,7 +73,7 @@ def test_sizes_are_read_from_the_pixels():
 
 
 def test_places_count_from_both_ends():
-    found = np.asarray(extent.places(jnp.array([[[2, 3]]]), 4)).reshape(4, 4, 4)
+    found = np.asarray(extent.places(jnp.array([[[2, 3]]]), 4, 4)).reshape(4, 4, 4)
     assert found[0, 0].tolist() == [0, 0, 1, 2]
     assert found[1, 2].tolist() == [1, 2, 0, 0]
     assert found[3, 3].tolist() == [3, 3, 5, 4], "beyond the end it counts on from the side"
@@ -156,3 +156,23 @@ def test_blocks_of_cells_come_back_in_their_places():
 def test_a_canvas_that_does_not_fit_the_vision_is_refused():
     with pytest.raises(ValueError, match="multiple"):
         grid.GridIrp(dataclasses.replace(GRID, cells=6), VISION, rngs=nnx.Rngs(0))
+
+
+def test_on_a_smaller_canvas_a_cell_says_the_same_where_nothing_else_is_seen(student):
+    """Cropping leaves out white tokens alone: positions, sizes and codes keep their meaning."""
+    cropped = dataclasses.replace(VISION, crop=True)
+    made = Student(config.StudentConfig(cropped, config.Target(width=4, grid=4), grid=GRID), rngs=nnx.Rngs(0))
+    small = inputs()
+    small = dataclasses.replace(small, video=small.video[:, :, :, :8, :8])
+    given = made.prepared(small, KEY, name="grid")
+    assert irp.found(given, "vision").shape == (2, 7, 4, 16)
+    states = irp.unroll(made.grid, given, KEY, 1)
+    assert made.grid.output(states[-1])["grid_logits"].shape == (2, 1, 2, 2, 11)
+    assert made.vision.output(irp.start(made.vision, small, KEY)) == {}
+    whole, part = (extent.places(jnp.array([[[2, 1]]]), wide, 4).reshape(wide, wide, 4) for wide in (4, 2))
+    np.testing.assert_array_equal(whole[:2, :2], part)
+    np.testing.assert_array_equal(
+        made.vision._positions(2), made.vision.position[...].reshape(4, 4, -1)[:2, :2].reshape(4, -1)
+    )
+    with pytest.raises(ValueError, match="whole 4-pixel patches up to 16"):
+        made.vision.side(20, 20)

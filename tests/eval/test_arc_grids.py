@@ -1,0 +1,106 @@
+"""ARC's evaluation tasks: what is shown, how views are undone, how votes are counted, and what a row means."""
+
+import numpy as np
+import pytest
+
+from bridge import arc
+from bridge.arc import Pair, Task
+from eval import arc_grid_page, arc_grid_rows, arc_grids, report
+
+CONTEXT = report.Context("stand-in", "none", "tiny", 1000, "cpu", "abc", "command")
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return arc.splits(1)["test"][:12]
+
+
+def test_every_view_is_undone_exactly(tasks):
+    seen = arc_grids.views(16, seed=0)
+    assert len({view.element for view in seen}) == 8
+    for view in seen:
+        for grid in (tasks[0].train[0].input, tasks[1].train[0].output, np.array([[0, 1, 2]], np.int8)):
+            np.testing.assert_array_equal(view.back(view.of(grid)), grid)
+    plain = seen[0]
+    np.testing.assert_array_equal(plain.of(tasks[0].train[0].input), tasks[0].train[0].input)
+
+
+def test_no_output_of_a_query_is_ever_shown(tasks):
+    for query in arc_grids.queries(tasks):
+        frames = query.frames(arc_grids.views(1, seed=0)[0], query.canvas)
+        assert len(frames) == 2 * len(query.task.train) + 1
+        blanked = Task(query.task.id, "x", query.task.train, tuple(Pair(p.input, None) for p in query.task.test))
+        hidden = arc_grids.Query(blanked, query.index)
+        assert hidden.canvas == query.canvas
+        np.testing.assert_array_equal(hidden.frames(arc_grids.views(1, seed=0)[0], query.canvas), frames)
+
+
+def codes(grid, size=10):
+    made = np.full((size, size), arc.OUTSIDE, np.uint8)
+    made[: grid.shape[0], : grid.shape[1]] = grid
+    return made
+
+
+def test_the_most_voted_comes_first_and_what_is_no_rectangle_has_no_vote(tasks):
+    (query, *_), seen = arc_grids.queries(tasks), arc_grids.views(4, seed=0)
+    right, wrong = np.array([[1, 2], [3, 4]], np.int8), np.array([[5]], np.int8)
+    holed = np.full((10, 10), arc.OUTSIDE, np.uint8)
+    holed[2, 2] = 1
+    found = arc_grids.vote(query, [holed, codes(seen[1].of(wrong)), *(codes(v.of(right)) for v in seen[2:])], seen)
+    assert found.votes == (2, 1)
+    np.testing.assert_array_equal(found.grids[0], right)
+    np.testing.assert_array_equal(found.grids[1], wrong)
+
+
+def attempts(tasks, *, right):
+    """The right answer is told first of a share, second of others, never of the rest: `right` in {1, 2, 0} by query."""
+    made = []
+    for number, query in enumerate(arc_grids.queries(tasks)):
+        answer, other = query.answer, np.full((1, 1), 7, np.int8)
+        kind = right[number % len(right)]
+        grids = {1: (answer, other), 2: (other, answer), 0: (other,)}[kind]
+        made.append(arc_grids.Attempts(query, grids, tuple(range(len(grids), 0, -1)), codes(grids[0], 30)))
+    return made
+
+
+def rows(found):
+    book = arc_grid_rows.Book("arc1", found, CONTEXT, 100, 0)
+    return {row.id: row for row in report.Report(tuple(book.rows()), {}).rows}
+
+
+def test_one_and_two_attempts(tasks):
+    all_first, none = rows([attempts(tasks, right=[1])]), rows([attempts(tasks, right=[0])])
+    assert all_first["arc1.student.pass1.test"].value == 1
+    assert all_first["arc1.student.cell_accuracy.test"].value == 1
+    assert none["arc1.student.pass2.test"].value == 0
+    second = rows([attempts(tasks, right=[2])])
+    assert (second["arc1.student.pass1.test"].value, second["arc1.student.pass2.test"].value) == (0, 1)
+    assert second["arc1.student.pass2.test"].n == len(tasks)
+    assert 0 < none["arc1.student.pass2.test"].ci_high < 0.4
+
+
+def test_a_task_counts_once_whatever_its_queries(tasks):
+    double = Task("double", "x", tasks[0].train, (tasks[0].test[0], tasks[0].test[0]))
+    found = attempts([double, tasks[1]], right=[1, 0, 0])
+    assert rows([found])["arc1.student.pass1.test"].value == pytest.approx(0.25)
+
+
+def test_colours_are_scored_where_the_size_is_right(tasks):
+    found = rows([attempts(tasks, right=[1])])
+    used = set(np.unique(np.concatenate([q.answer.reshape(-1) for q in arc_grids.queries(tasks)])).tolist())
+    for colour in range(10):
+        assert found[f"arc1.student.f1_colour_{colour}.test"].value == (1 if colour in used else 0)
+
+
+def test_predictions_are_in_arc_prize_form(tasks):
+    found = arc_grids.predictions(attempts(tasks, right=[1, 0]))
+    assert set(found) == {task.id for task in tasks}
+    first = found[tasks[0].id][0]
+    assert set(first) == {"attempt_1", "attempt_2"}
+    assert first["attempt_1"] == tasks[0].test[0].output.tolist()
+
+
+def test_pictures_tell_how_many(tasks):
+    made = arc_grid_page.drawn(attempts(tasks, right=[1, 0]), title="ARC-AGI-1")
+    assert [picture.title for picture in made] == ["ARC-AGI-1: solved", "ARC-AGI-1: failed"]
+    assert all(picture.png.startswith(b"\x89PNG") for picture in made)
