@@ -1,4 +1,4 @@
-"""Sizes of the modules that read an instruction and act: Language IRP, Control IRP and the actions themselves."""
+"""Sizes of the modules that read an instruction, act and orchestrate: Language IRP, Control IRP, actions, H-module."""
 
 import dataclasses
 from typing import Literal
@@ -73,3 +73,30 @@ class ControlConfig:
     def __post_init__(self):
         if self.width % self.heads or min(self.width, self.mlp, self.blocks, self.max_steps) < 1:
             raise ValueError(f"ControlConfig needs width divisible by heads and sizes of at least 1; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class HConfig:
+    """The H-module."""
+
+    width: int
+    """Channels of its tokens and queries."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of its blocks' MLPs."""
+    blocks: int = 1
+    """Times its queries read everything."""
+    tau: float = 0.05
+    """Temperature of the halting targets, in units of a module's usual error: differences below it hardly count."""
+    price: float = 0.2
+    """What a step costs in the halting targets, in units of tau: one must bring the error down by price * tau of a
+    usual error to be worth it."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        if self.width % self.heads or min(self.width, self.mlp, self.blocks) < 1 or self.tau <= 0 or self.price < 0:
+            raise ValueError(
+                f"HConfig needs width divisible by heads, sizes of at least 1, tau > 0, price >= 0; got {self}."
+            )

@@ -62,6 +62,8 @@ def train(options: config.Config, argv: list[str]) -> int:
     reader = open_store(launch.store)
     stage = stages.select(options, reader.manifest.task)
     warm.check(options.init, reader, trains=alone(options))
+    if stage is stages.END_TO_END and warm.orchestrated(options.init):
+        stage = stages.TOGETHER
     mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
     material = sources.open_material(reader, stage, options, warm.words_of(options.init))
     found, settings = material.sources, material.settings

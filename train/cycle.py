@@ -1,0 +1,146 @@
+"""SAGE's cycle on the host: sense, believe, spend, act, and learn from what came of it whom to trust."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridge import embodiment as embodiments
+from bridge import simulator
+from bridge.embodiment import Embodiment
+from student_jax import irp
+from student_jax.sage import orchestrator, trust
+from student_jax.student import Student
+from train import actor, words
+
+PLENTY = 1e6
+"""ATP that pays for every step."""
+VIEW_LOST = 0.5
+"""A view trusted less than this is reported to the student as lost."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Will:
+    """How an orchestrated student is run."""
+
+    atp: float = PLENTY
+    """Budget of a decision."""
+    trusts: bool = True
+    """Whether outcomes move trust; else it stays at the prior and no view is ever lost."""
+    thinks: bool = True
+    """Whether the H-module says how long to think; else every module takes all steps that the budget pays for."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What one decision came to, per row."""
+
+    actions: Any  # float32 [b, h, a], normalised
+    confidence: Any  # float32 [b]
+    saliency: Any  # float32 [b, f, p]
+    accounts: Any  # {module: orchestrator.Account}
+    embedding: Any  # float32 [b, f, d]
+    trust: Any  # float32 [b, m], that it was made with
+    views: Any  # bool [b, f], which views were given
+
+
+class Memory:
+    """What the host remembers of one episode."""
+
+    def __init__(self, witness: trust.Witness):
+        self.witness = witness
+        self.modules = trust.Posterior(witness.prior)
+        self.views = trust.Posterior(np.full(len(witness.cameras), witness.prior[0]))
+        self.last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def learn(self, embedding: np.ndarray, state: np.ndarray, executed: np.ndarray) -> None:
+        """After a decision: judge the one before by what is seen now. embedding [v, d]; state [s]; executed [e, a]."""
+        if self.last is not None:
+            before, past, done = self.last
+            states = np.stack([past, state])[None]
+            seen = self.witness.seen(before[None], embedding[None], states)[0]
+            moved = self.witness.moved(states, done[None])[0]
+            self.views.observe(seen.astype(np.float64))
+            self.modules.observe(np.array([float(seen.all()), np.nan, float(moved)]))
+        self.last = (embedding, state, executed)
+
+
+class SageActor(actor.StudentActor):
+    """An orchestrated student as a policy of the simulator, with a memory per episode."""
+
+    def __init__(
+        self,
+        student: Student,
+        lexicon: words.Words,
+        body: Embodiment,
+        witness: trust.Witness,
+        *,
+        rows: int,
+        will: Will = Will(),
+        note: Callable[[simulator.Query, Decision], None] | None = None,
+    ):
+        """note: is told of every decision."""
+        super().__init__(student, lexicon, body, rows=rows)
+        self.witness, self.will, self.note = witness, will, note
+        self.memories: dict[tuple[str, int], Memory] = {}
+
+    def __call__(self, query: simulator.Query) -> np.ndarray:
+        """As a simulator policy: actions [b, h, a] in physical units."""
+        if len(query.seed) > self.rows:
+            raise ValueError(f"this actor was made for {self.rows} rows, asked for {len(query.seed)}")
+        names = list(zip(query.instruction, np.asarray(query.seed).tolist(), strict=True))
+        for name, decision in zip(names, np.asarray(query.decision).tolist(), strict=True):
+            if decision == 0 or name not in self.memories:
+                self.memories[name] = Memory(self.witness)
+        seen = self.see(query)
+        decision = self.decide(seen, [self.memories[name] for name in names])
+        if self.note:
+            self.note(query, decision)
+        for name, row in {name: row for row, name in enumerate(names)}.items():
+            executed = decision.actions[row, : simulator.EXECUTE]
+            self.memories[name].learn(decision.embedding[row], seen.state[row, 0], executed)
+        return embodiments.denormalise_rows(self.body, decision.actions)
+
+    def decide(self, seen: actor.Seen, memories: list[Memory]) -> Decision:
+        """One decision for every row, with the trust that its memory holds."""
+        believed = np.stack([memory.modules.trust for memory in memories])
+        views = np.stack([memory.views.trust >= VIEW_LOST for memory in memories])
+        if not self.will.trusts:
+            believed = np.broadcast_to(self.witness.prior.astype(np.float32), believed.shape)
+            views = np.ones_like(views)
+        given = {**vars(seen), "trust": believed, "frame_mask": views[:, None]}
+        padded = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in given.items()}
+        said = jax.device_get(_program(self._graph, self.will)(self._state, padded))
+        return jax.tree.map(lambda leaf: leaf[: len(memories)], said)
+
+
+@functools.cache
+def _program(graph: nnx.GraphDef, will: Will) -> Callable:
+    def think(state: dict, seen: dict[str, jax.Array]) -> Decision:
+        student = nnx.merge(graph, state)
+        seen = dict(seen)
+        believed = seen.pop("trust")
+        return decision(student, irp.Inputs(**seen), jnp.full(believed.shape[0], will.atp), believed, will)
+
+    return jax.jit(think)
+
+
+def decision(student: Student, given: irp.Inputs, atp: jax.Array, believed: jax.Array, will: Will) -> Decision:
+    """What the compiled program computes."""
+    found = orchestrator.run(student, given, atp, believed, jax.random.key(0), plan=will.thinks)
+    last = found.states["control"]
+    return Decision(
+        actions=student.control.output(last)["actions"],
+        confidence=student.h_module.confidence(found.brief, last.x["hidden"]),
+        saliency=found.brief.saliency,
+        accounts=found.accounts,
+        embedding=found.embedding,
+        trust=believed,
+        views=given.frame_mask.reshape(given.frame_mask.shape[0], -1),
+    )

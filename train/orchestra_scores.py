@@ -1,0 +1,83 @@
+"""How a validation scores an orchestrated student: its actions with all steps and with those that it asks for, its
+saliency and its confidence against the teacher's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from student_jax.sage import budget, h_module, orchestrator
+from student_jax.student import Student
+from train import losses, orchestra, robot, robot_scores, vision
+
+TOP = 0.1
+"""Share of the tokens that a saliency map is compared by."""
+
+
+def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
+    """`robot_scores.measure`, and per sample [b]: KL and overlap of the saliency with the teacher's; the action error
+    with the steps that are asked for and with all; the share of ATP saved; both confidences."""
+    whole = robot.unroll(student, batch, key, until="control")
+    asked = robot.unroll(student, batch, key, until="control", depth=lambda brief: wanted(student, brief))
+    told = student.h_module.told(whole.brief, student.config.target)
+    planned = asked.depth
+    last = robot.after(asked.states["control"], jnp.repeat(planned["control"], asked.draws.shape[0]))
+    return robot_scores.measure(student, batch, key) | {
+        "saliency_kl": orchestra.saliency_divergence(told, batch["saliency"]),
+        "overlap": overlap(told, batch["saliency"]),
+        "planned_error": error(student, batch, asked, last),
+        "full_error": error(student, batch, whole, whole.states["control"][-1]),
+        "saved": 1.0 - spent(student, vision.inputs(batch), planned),
+        "confidence": orchestra.sureness(student, whole),
+        "teacher_confidence": batch["confidence"],
+    }
+
+
+OWN = ("saliency_kl", "overlap", "planned_error", "full_error", "saved", "confidence", "teacher_confidence")
+
+
+def wanted(student: Student, brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
+    """The steps that are asked for where the budget is ample."""
+    rows = brief.gates.shape[0]
+    return orchestrator.plans(student, brief, jnp.ones(rows), batch=rows)
+
+
+def spent(student: Student, inputs: Any, steps: dict[str, Int[Array, " b"]]) -> Float[Array, " b"]:
+    """Share of the ATP of all refinement steps that some of them cost."""
+    table = student.table(inputs)
+    full = budget.full(table, {name: module.description.max_steps for name, module in student.modules.items()})
+    return sum(steps[name] * jnp.float32(table[name].step_atp / full) for name in steps)
+
+
+def error(student: Student, batch: robot.Batch, found: robot.Unrolled, state: Any) -> Float[Array, " b"]:
+    """Mean squared distance of a control state's actions to the teacher's at the same x_0, over the draws."""
+    teacher = robot.limited(student.control, robot.picked(batch["actions"], found.draws))
+    return losses.chunk_error(state.x["actions"], teacher).reshape(-1, found.draws.shape[0]).mean(axis=1)
+
+
+def overlap(told: Float[Array, "b f k"], teacher: Float[Array, "b f k"]) -> Float[Array, " b"]:
+    """Share of the teacher's TOP of all image tokens that is in the student's."""
+    flat = [each.reshape(each.shape[0], -1) for each in (told, teacher)]
+    count = max(1, round(TOP * flat[0].shape[1]))
+    mine, theirs = (jax.lax.top_k(each, count)[1] for each in flat)
+    return (mine[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
+
+
+def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
+    """`robot_scores.summarise` and the means of what is added here; `action_r2_planned` is with the steps asked for."""
+    rest = robot_scores.summarise([{name: part[name] for name in part if name not in OWN} for part in parts])
+    valid = np.concatenate([part["valid"] for part in parts])
+    own = {name: np.concatenate([part[name] for part in parts])[valid].astype(np.float64) for name in OWN}
+    worse = own["planned_error"].mean() / max(own["full_error"].mean(), 1e-12)
+    sure, aim = own["confidence"], own["teacher_confidence"]
+    found = {
+        "action_r2_planned": 1 - (1 - rest["action_r2"]) * worse,
+        "steps_saved": own["saved"].mean(),
+        "saliency_kl": own["saliency_kl"].mean(),
+        "saliency_overlap": own["overlap"].mean(),
+        "confidence_r2": 1 - np.square(sure - aim).sum() / max(np.square(aim - aim.mean()).sum(), 1e-12),
+    }
+    return rest | {name: float(value) for name, value in found.items()}
