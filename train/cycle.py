@@ -16,7 +16,7 @@ from bridge.embodiment import Embodiment
 from student_jax import irp
 from student_jax.sage import orchestrator, trust
 from student_jax.student import Student
-from train import actor, words
+from train import actor, witness, words
 
 PLENTY = 1e6
 """ATP that pays for every step."""
@@ -34,6 +34,8 @@ class Will:
     """Whether outcomes move trust; else it stays at the prior and no view is ever lost."""
     thinks: bool = True
     """Whether the H-module says how long to think; else every module takes all steps that the budget pays for."""
+    silence: tuple[str, ...] = ()
+    """Modules to do without, to see what each is good for."""
 
 
 @jax.tree_util.register_dataclass
@@ -50,14 +52,23 @@ class Decision:
     views: Any  # bool [b, f], which views were given
 
 
+Given = dict[str, np.ndarray]
+Note = Callable[[simulator.Query, Given, Decision], None]
+
+
 class Memory:
     """What the host remembers of one episode."""
 
-    def __init__(self, witness: trust.Witness):
-        self.witness = witness
-        self.modules = trust.Posterior(witness.prior)
-        self.views = trust.Posterior(np.full(len(witness.cameras), witness.prior[0]))
+    def __init__(self, judge: trust.Witness):
+        self.witness = judge
+        self.modules = trust.Posterior(judge.prior)
+        self.views = trust.Posterior(np.full(len(judge.cameras), judge.prior[0]))
         self.last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def heard(self, actions: np.ndarray, paraphrased: np.ndarray) -> None:
+        """Judge the language by what an instruction and its paraphrase come to, both [h, a]."""
+        agreed = np.square(actions - paraphrased).mean() <= self.witness.paraphrase
+        self.modules.observe(np.array([np.nan, float(agreed), np.nan]))
 
     def learn(self, embedding: np.ndarray, state: np.ndarray, executed: np.ndarray) -> None:
         """After a decision: judge the one before by what is seen now. embedding [v, d]; state [s]; executed [e, a]."""
@@ -79,15 +90,15 @@ class SageActor(actor.StudentActor):
         student: Student,
         lexicon: words.Words,
         body: Embodiment,
-        witness: trust.Witness,
+        judge: trust.Witness,
         *,
         rows: int,
         will: Will = Will(),
-        note: Callable[[simulator.Query, Decision], None] | None = None,
+        note: Note | None = None,
     ):
-        """note: is told of every decision."""
+        """judge: by what modules are judged. note: is told of every decision, with what the student was given."""
         super().__init__(student, lexicon, body, rows=rows)
-        self.witness, self.will, self.note = witness, will, note
+        self.witness, self.will, self.note = judge, will, note
         self.memories: dict[tuple[str, int], Memory] = {}
 
     def __call__(self, query: simulator.Query) -> np.ndarray:
@@ -98,26 +109,42 @@ class SageActor(actor.StudentActor):
         for name, decision in zip(names, np.asarray(query.decision).tolist(), strict=True):
             if decision == 0 or name not in self.memories:
                 self.memories[name] = Memory(self.witness)
-        seen = self.see(query)
-        decision = self.decide(seen, [self.memories[name] for name in names])
+        given = self.given(self.see(query), [self.memories[name] for name in names])
+        decision = self.answer(given)
         if self.note:
-            self.note(query, decision)
+            self.note(query, given, decision)
+        if self.will.trusts and (query.decision == 0).any():
+            self.listen(query, given, decision)
         for name, row in {name: row for row, name in enumerate(names)}.items():
             executed = decision.actions[row, : simulator.EXECUTE]
-            self.memories[name].learn(decision.embedding[row], seen.state[row, 0], executed)
+            self.memories[name].learn(decision.embedding[row], given["state"][row, 0], executed)
         return embodiments.denormalise_rows(self.body, decision.actions)
 
-    def decide(self, seen: actor.Seen, memories: list[Memory]) -> Decision:
-        """One decision for every row, with the trust that its memory holds."""
+    def listen(self, query: simulator.Query, given: Given, decision: Decision) -> None:
+        """At the start of episodes: ask again in other words."""
+        said = [witness.paraphrase(text) for text in query.instruction]
+        tokens, mask = self.words.encode(said, self.student.config.language.length)
+        again = self.answer(given | {"tokens": tokens, "token_mask": mask})
+        names = zip(query.instruction, np.asarray(query.seed).tolist(), strict=True)
+        for name, row in {name: row for row, name in enumerate(names)}.items():
+            if query.decision[row] == 0:
+                self.memories[name].heard(decision.actions[row], again.actions[row])
+
+    def given(self, seen: actor.Seen, memories: list[Memory]) -> Given:
+        """All that the student is given for a decision: what is seen, trust [b, m], and which views are not lost."""
         believed = np.stack([memory.modules.trust for memory in memories])
         views = np.stack([memory.views.trust >= VIEW_LOST for memory in memories])
         if not self.will.trusts:
             believed = np.broadcast_to(self.witness.prior.astype(np.float32), believed.shape)
             views = np.ones_like(views)
-        given = {**vars(seen), "trust": believed, "frame_mask": views[:, None]}
+        return {**vars(seen), "trust": believed, "frame_mask": views[:, None]}
+
+    def answer(self, given: Given, will: Will | None = None) -> Decision:
+        """What the student makes of it."""
+        count = len(given["trust"])
         padded = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in given.items()}
-        said = jax.device_get(_program(self._graph, self.will)(self._state, padded))
-        return jax.tree.map(lambda leaf: leaf[: len(memories)], said)
+        said = jax.device_get(_program(self._graph, will or self.will)(self._state, padded))
+        return jax.tree.map(lambda leaf: leaf[:count], said)
 
 
 @functools.cache
@@ -133,7 +160,7 @@ def _program(graph: nnx.GraphDef, will: Will) -> Callable:
 
 def decision(student: Student, given: irp.Inputs, atp: jax.Array, believed: jax.Array, will: Will) -> Decision:
     """What the compiled program computes."""
-    found = orchestrator.run(student, given, atp, believed, jax.random.key(0), plan=will.thinks)
+    found = orchestrator.run(student, given, atp, believed, jax.random.key(0), plan=will.thinks, silence=will.silence)
     last = found.states["control"]
     return Decision(
         actions=student.control.output(last)["actions"],

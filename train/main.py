@@ -27,6 +27,7 @@ from train import (
     standardise,
     state,
     warm,
+    witness,
     words,
 )
 
@@ -85,6 +86,8 @@ def train(options: config.Config, argv: list[str]) -> int:
             progress = trainer.fit(show, interrupt)
         finally:
             trainer.close()
+    if progress.finished and stage.orchestrates:
+        witness.save(witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words), launch.out)
     return conclude(options, argv, progress, interrupt.signal)
 
 

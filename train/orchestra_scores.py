@@ -24,12 +24,13 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
     asked = robot.unroll(student, batch, key, until="control", depth=lambda brief: wanted(student, brief))
     told = student.h_module.told(whole.brief, student.config.target)
     planned = asked.depth
-    last = robot.after(asked.states["control"], jnp.repeat(planned["control"], asked.draws.shape[0]))
+    said = [state.x["actions"] for state in asked.states["control"]]
+    last = robot.after(said, jnp.repeat(planned["control"], asked.draws.shape[0]))
     return robot_scores.measure(student, batch, key) | {
         "saliency_kl": orchestra.saliency_divergence(told, batch["saliency"]),
         "overlap": overlap(told, batch["saliency"]),
         "planned_error": error(student, batch, asked, last),
-        "full_error": error(student, batch, whole, whole.states["control"][-1]),
+        "full_error": error(student, batch, whole, whole.states["control"][-1].x["actions"]),
         "saved": 1.0 - spent(student, vision.inputs(batch), planned),
         "confidence": orchestra.sureness(student, whole),
         "teacher_confidence": batch["confidence"],
@@ -52,10 +53,10 @@ def spent(student: Student, inputs: Any, steps: dict[str, Int[Array, " b"]]) -> 
     return sum(steps[name] * jnp.float32(table[name].step_atp / full) for name in steps)
 
 
-def error(student: Student, batch: robot.Batch, found: robot.Unrolled, state: Any) -> Float[Array, " b"]:
-    """Mean squared distance of a control state's actions to the teacher's at the same x_0, over the draws."""
+def error(student: Student, batch: robot.Batch, found: robot.Unrolled, actions: Array) -> Float[Array, " b"]:
+    """Mean squared distance of actions [b * n, h, a] to the teacher's at the same x_0, over the draws."""
     teacher = robot.limited(student.control, robot.picked(batch["actions"], found.draws))
-    return losses.chunk_error(state.x["actions"], teacher).reshape(-1, found.draws.shape[0]).mean(axis=1)
+    return losses.chunk_error(actions, teacher).reshape(-1, found.draws.shape[0]).mean(axis=1)
 
 
 def overlap(told: Float[Array, "b f k"], teacher: Float[Array, "b f k"]) -> Float[Array, " b"]:

@@ -76,8 +76,8 @@ def unroll(
     return Unrolled(found, draws, brief, passed)
 
 
-def after(states: list[irp.State], steps: Array | None) -> irp.State:
-    """Of each sample the state after so many steps, int32 [b]; None: the last."""
+def after(states: list[Any], steps: Array | None) -> Any:
+    """Of each sample what there was after so many steps, int32 [b]; None: the last. states: pytrees, batch first."""
     if steps is None:
         return states[-1]
 

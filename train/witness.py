@@ -11,10 +11,10 @@ from bridge import store
 from student_jax import irp
 from student_jax.sage import trust
 from student_jax.student import Student
-from train import robot_data, vision, words
+from train import robot, robot_data, vision, words
 
 FILE = "witness.npz"
-BATCH = 64
+BATCH, MOST = 64, 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,44 @@ def steps(student: Student, reader: store.Reader, split: str, lexicon: words.Wor
     everything = np.arange(len(seen))
     state, shown = seen.fetch("state", everything), seen.fetch("demonstration", everything)
     return Steps(embeddings(student, seen)[pairs], state[pairs], shown[pairs[:, 0], :stride])
+
+
+def make(student: Student, reader: store.Reader, lexicon: words.Words) -> trust.Witness:
+    """From a robot's store: what is usual from the training split, what is still acceptable from validation."""
+    parts = [steps(student, reader, split, lexicon) for split in ("train", "validation")]
+    apart = disagreement(student, reader, lexicon)
+    limit = float(np.quantile(apart, 0.95))
+    return fit(*parts, paraphrase=limit, agreed=float((apart <= limit).mean()))
+
+
+def paraphrase(instruction: str) -> str:
+    """The same request in other words: without its articles, or where it has none, asked politely."""
+    short = " ".join(word for word in instruction.split() if word.lower() not in ("the", "a", "an"))
+    return short if short != instruction else f"please {instruction}"
+
+
+def disagreement(student: Student, reader: store.Reader, lexicon: words.Words) -> np.ndarray:
+    """Mean squared distance [n] between the actions for an instruction and for its paraphrase, on validation."""
+    length, said = student.config.language.length, robot_data.instructions(reader)
+    both = [lexicon.encode(texts, length) for texts in (said, [paraphrase(text) for text in said])]
+    sources = [
+        robot_data.Observations(reader, "validation", features=("noise",), text=text, cache_bytes=0.0) for text in both
+    ]
+    graph, state = nnx.split(student)
+
+    @jax.jit
+    def act(state: nnx.State, batch: dict) -> jax.Array:
+        first = batch | {"noise": batch["noise"][:, :1]}
+        found = robot.unroll(nnx.merge(graph, state), first, jax.random.key(0), until="control")
+        return found.states["control"][-1].x["actions"]
+
+    positions = np.linspace(0, len(sources[0]) - 1, min(len(sources[0]), MOST)).astype(int)
+    apart = []
+    for first in range(0, len(positions), BATCH):
+        chosen = np.resize(positions[first : first + BATCH], BATCH)
+        one, other = (np.asarray(act(state, source.read(chosen))) for source in sources)
+        apart.append(np.square(one - other).mean(axis=(1, 2)))
+    return np.concatenate(apart)[: len(positions)]
 
 
 def fit(train: Steps, validation: Steps, *, paraphrase: float, agreed: float) -> trust.Witness:

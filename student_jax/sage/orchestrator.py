@@ -68,10 +68,12 @@ def run(
     *,
     mode: Literal["scan", "while"] = "while",
     plan: bool = True,
+    silence: tuple[str, ...] = (),
 ) -> Run:
     """Every module in order, within what is left of the budget: ATP that one does not use reaches those after it.
 
-    plan: whether the H-module says how many steps to take; else all that the budget pays for.
+    plan: whether the H-module says how many steps to take; else all that the budget pays for. silence: modules to do
+    without, to see what each is good for: what they say reaches nobody, and a control stays at its first answer.
     """
     table, modules = student.table(inputs), student.modules
     most = {name: module.description.max_steps for name, module in modules.items()}
@@ -79,7 +81,9 @@ def run(
     first, brief = irp.start(student.vision, inputs, jax.random.fold_in(key, 0)), None
     if student.config.h_module:
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
+        brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
     planned = plans(student, brief if plan else None, thrift, batch=atp.shape[0])
+    planned |= {name: 0 * planned[name] for name in silence if name == "control"}
     requests = jnp.stack([planned[name] * jnp.float32(table[name].step_atp) for name in modules], axis=1)
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
@@ -94,6 +98,12 @@ def run(
         states, accounts = found.states | {name: state}, found.accounts | {name: account}
         found = dataclasses.replace(found, states=states, accounts=accounts, left=left)
     return found
+
+
+def silenced(brief: h_module.Brief, which: list[int]) -> h_module.Brief:
+    """The brief with the gates of some modules shut."""
+    shut = jnp.isin(jnp.arange(brief.gates.shape[1]), jnp.array(which, jnp.int32))
+    return dataclasses.replace(brief, gates=jnp.where(shut[None], 0.0, brief.gates))
 
 
 def plans(
