@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -131,19 +130,21 @@ class SageActor(actor.StudentActor):
                 self.memories[name].heard(decision.actions[row], again.actions[row])
 
     def given(self, seen: actor.Seen, memories: list[Memory]) -> Given:
-        """All that the student is given for a decision: what is seen, trust [b, m], and which views are not lost."""
+        """All that the student is given for a decision: what is seen, budget [b], trust [b, m], which views are not
+        lost."""
         believed = np.stack([memory.modules.trust for memory in memories])
         views = np.stack([memory.views.trust >= VIEW_LOST for memory in memories])
         if not self.will.trusts:
             believed = np.broadcast_to(self.witness.prior.astype(np.float32), believed.shape)
             views = np.ones_like(views)
-        return {**vars(seen), "trust": believed, "frame_mask": views[:, None]}
+        atp = np.full(len(believed), self.will.atp, np.float32)
+        return {**vars(seen), "trust": believed, "frame_mask": views[:, None], "atp": atp}
 
     def answer(self, given: Given, will: Will | None = None) -> Decision:
         """What the student makes of it."""
         count = len(given["trust"])
         padded = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in given.items()}
-        said = jax.device_get(_program(self._graph, will or self.will)(self._state, padded))
+        said = jax.device_get(_program(self._graph, dataclasses.replace(will or self.will, atp=PLENTY))(self._state, padded))
         return jax.tree.map(lambda leaf: leaf[:count], said)
 
 
@@ -152,8 +153,8 @@ def _program(graph: nnx.GraphDef, will: Will) -> Callable:
     def think(state: dict, seen: dict[str, jax.Array]) -> Decision:
         student = nnx.merge(graph, state)
         seen = dict(seen)
-        believed = seen.pop("trust")
-        return decision(student, irp.Inputs(**seen), jnp.full(believed.shape[0], will.atp), believed, will)
+        atp, believed = seen.pop("atp"), seen.pop("trust")
+        return decision(student, irp.Inputs(**seen), atp, believed, will)
 
     return jax.jit(think)
 

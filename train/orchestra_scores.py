@@ -20,13 +20,13 @@ TOP = 0.1
 def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
     """`robot_scores.measure`, and per sample [b]: KL and overlap of the saliency with the teacher's; the action error
     with the steps that are asked for and with all; the share of ATP saved; both confidences."""
-    whole = robot.unroll(student, batch, key, until="control")
-    asked = robot.unroll(student, batch, key, until="control", depth=lambda brief: wanted(student, brief))
+    whole = robot_scores.unrolled(student, batch, key)
+    asked = robot_scores.unrolled(student, batch, key, depth=lambda brief: wanted(student, brief))
     told = student.h_module.told(whole.brief, student.config.target)
     planned = asked.depth
     said = [state.x["actions"] for state in asked.states["control"]]
     last = robot.after(said, jnp.repeat(planned["control"], asked.draws.shape[0]))
-    return robot_scores.measure(student, batch, key) | {
+    return robot_scores.score(student, batch, whole) | {
         "saliency_kl": orchestra.saliency_divergence(told, batch["saliency"]),
         "overlap": overlap(told, batch["saliency"]),
         "planned_error": error(student, batch, asked, last),

@@ -21,6 +21,8 @@ from train import data, disturb, losses, robot_data, standardise, vision
 from train.state import Path
 
 Batch = dict[str, Array]
+Depth = Callable[[Any], dict[str, Array]]
+"""From what the H-module said to the steps, int32 [b], after which each module's state goes on to the next."""
 DRAWS = 4
 """Noise draws per observation and step: vision and language, the larger part of the work, run once for all."""
 MOST_TOKENS = 1 << 16
@@ -47,12 +49,12 @@ def unroll(
     until: str,
     frozen: bool = False,
     scene: disturb.Scene | None = None,
-    depth: Callable[[Any], dict[str, Array]] | None = None,
+    depth: Depth | None = None,
 ) -> Unrolled:
     """Run the modules in order up to `until`, each with all its steps. frozen: no gradient reaches those before it.
 
-    scene: what the student is given instead of the batch's own undisturbed inputs. depth: after how many steps each
-    module's state goes on to the next, from what the H-module said; without it the last one does.
+    scene: what the student is given instead of the batch's own undisturbed inputs. Without `depth` every module's last
+    state goes on.
     """
     scene = scene or disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
     given, found, draws, first, brief, passed = scene.inputs, {}, None, None, None, {}

@@ -58,14 +58,24 @@ def summarise_language(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, floa
     return {name: float(value) for name, value in summary.items()}
 
 
+def unrolled(student: Student, batch: robot.Batch, key: Array, *, depth: robot.Depth | None = None) -> robot.Unrolled:
+    """All modules, on as many draws as training uses."""
+    few = batch | {"noise": batch["noise"][:, : robot.DRAWS]}
+    return robot.unroll(student, few, key, until="control", depth=depth)
+
+
 def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
+    """`score` of a student that was unrolled for it."""
+    return score(student, batch, unrolled(student, batch, key))
+
+
+def score(student: Student, batch: robot.Batch, found: robot.Unrolled) -> dict[str, Array]:
     """Sums of one validation batch, over all draws of the teacher, per refinement step k; those of what was shown are
     of x_0 = 0 alone.
 
     sse, residual_sse, shown_sse [k]; total [a], square, residual_square [], shown_total [a], shown_square [];
     count []; error, energy [b, k] per sample; valid [b]; vision_error, language_error [b] after their last steps.
     """
-    found = robot.unroll(student, batch | {"noise": batch["noise"][:, : robot.DRAWS]}, key, until="control")
     module, states, draws = student.control, found.states["control"], found.draws
     count = draws.shape[0]
     shape = (-1, count + 1, *batch["demonstration"].shape[1:])
