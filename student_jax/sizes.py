@@ -89,7 +89,7 @@ class HConfig:
     """Times its queries read everything."""
     tau: float = 0.05
     """Temperature of the halting targets, in units of a module's usual error: differences below it hardly count."""
-    price: float = 0.2
+    price: float = 1.0
     """What a step costs in the halting targets, in units of tau: one must bring the error down by price * tau of a
     usual error to be worth it."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

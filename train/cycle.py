@@ -144,7 +144,8 @@ class SageActor(actor.StudentActor):
         """What the student makes of it."""
         count = len(given["trust"])
         padded = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in given.items()}
-        said = jax.device_get(_program(self._graph, dataclasses.replace(will or self.will, atp=PLENTY))(self._state, padded))
+        program = _program(self._graph, dataclasses.replace(will or self.will, atp=PLENTY))
+        said = jax.device_get(program(self._state, padded))
         return jax.tree.map(lambda leaf: leaf[:count], said)
 
 

@@ -86,6 +86,7 @@ class HModule(nnx.Module):
         self.point = nnx.Param(jnp.zeros(language.width, jnp.float32))
         self.nothing_seen = nnx.Param(jnp.zeros(seen.width, jnp.float32))
         self.nothing_read = nnx.Param(jnp.zeros(language.width, jnp.float32))
+        self.sure_norm = layers.RmsNorm(control.width)
         self.sure = layers.Linear(width + control.width, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
 
     def __call__(self, sight: Sight) -> Brief:
@@ -148,7 +149,8 @@ class HModule(nnx.Module):
 
     def confidence(self, brief: Brief, hidden: Float[Array, "b h d"]) -> Float[Array, " b"]:
         """In [0, 1], taught by the teacher's own (how little its draws differ). hidden: the control's last tokens."""
-        return jax.nn.sigmoid(self.sure(jnp.concatenate([brief.query, hidden.mean(axis=1)], axis=-1))[:, 0])
+        known = jnp.concatenate([brief.query, self.sure_norm(hidden.mean(axis=1))], axis=-1)
+        return jax.nn.sigmoid(self.sure(known)[:, 0])
 
     def told(self, brief: Brief, target: config.Target) -> Float[Array, "b f k"]:
         """The saliency over the teacher's tokens, sum 1 over a sample's frames."""
