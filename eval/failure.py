@@ -54,7 +54,7 @@ def fit(notes: Sequence[Noted], *, ridge: float = 1.0, rounds: int = 50) -> Judg
 def auroc(score: np.ndarray, good: np.ndarray) -> float:
     """Chance that a good one scores above a bad one, ties half; 0.5 where there is only one kind."""
     ranks = np.empty(len(score))
-    values, group, count = np.unique(score, return_inverse=True, return_counts=True)
+    _, group, count = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(count) - (count - 1) / 2)[group.reshape(-1)]
     wins, losses = int(good.sum()), int((~good).sum())
     if not wins or not losses:

@@ -31,8 +31,8 @@ class Will:
     """Budget of a decision."""
     trusts: bool = True
     """Whether outcomes move trust; else it stays at the prior and no view is ever lost."""
-    thinks: bool = True
-    """Whether the H-module says how long to think; else every module takes all steps that the budget pays for."""
+    depth: int | None = None
+    """Steps that every module takes at most, instead of as many as the H-module says."""
     silence: tuple[str, ...] = ()
     """Modules to do without, to see what each is good for."""
 
@@ -162,7 +162,7 @@ def _program(graph: nnx.GraphDef, will: Will) -> Callable:
 
 def decision(student: Student, given: irp.Inputs, atp: jax.Array, believed: jax.Array, will: Will) -> Decision:
     """What the compiled program computes."""
-    found = orchestrator.run(student, given, atp, believed, jax.random.key(0), plan=will.thinks, silence=will.silence)
+    found = orchestrator.run(student, given, atp, believed, jax.random.key(0), depth=will.depth, silence=will.silence)
     last = found.states["control"]
     return Decision(
         actions=student.control.output(last)["actions"],

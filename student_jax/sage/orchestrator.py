@@ -67,12 +67,12 @@ def run(
     key: Array,
     *,
     mode: Literal["scan", "while"] = "while",
-    plan: bool = True,
+    depth: int | None = None,
     silence: tuple[str, ...] = (),
 ) -> Run:
     """Every module in order, within what is left of the budget: ATP that one does not use reaches those after it.
 
-    plan: whether the H-module says how many steps to take; else all that the budget pays for. silence: modules to do
+    depth: steps that every module takes at most, instead of as many as the H-module says. silence: modules to do
     without, to see what each is good for: what they say reaches nobody, and a control stays at its first answer.
     """
     table, modules = student.table(inputs), student.modules
@@ -82,7 +82,8 @@ def run(
     if student.config.h_module:
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
-    planned = plans(student, brief if plan else None, thrift, batch=atp.shape[0])
+    planned = plans(student, brief if depth is None else None, thrift, batch=atp.shape[0])
+    planned = {name: steps if depth is None else jnp.minimum(steps, depth) for name, steps in planned.items()}
     planned |= {name: 0 * planned[name] for name in silence if name == "control"}
     requests = jnp.stack([planned[name] * jnp.float32(table[name].step_atp) for name in modules], axis=1)
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))

@@ -1,5 +1,7 @@
 """Signals that tell failures beforehand are found, noise is not, and the scores mean what they say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -33,14 +35,13 @@ def test_it_finds_what_there_is_to_find(telling, low, high):
 
 def test_length_and_end_of_an_episode_are_no_signal():
     rng = np.random.default_rng(0)
-    one = episode(rng, True, telling=True)
-    longer = {name: np.concatenate([getattr(one, name)[:5], 9 * np.ones((7, *getattr(one, name).shape[1:]))])
-              for name in ("confidence", "energy", "steps", "atp", "trust")}  # fmt: skip
-    if len(one.confidence) >= failure.FIRST:
-        import dataclasses
-
-        changed = dataclasses.replace(one, **longer, views=np.ones((12, 2), bool))
-        np.testing.assert_allclose(failure.signals(changed), failure.signals(one))
+    one = next(e for e in iter(lambda: episode(rng, True, telling=True), None) if len(e.confidence) >= failure.FIRST)
+    columns = ("confidence", "energy", "steps", "atp", "trust", "views")
+    first = {name: getattr(one, name)[: failure.FIRST] for name in columns}
+    longer = {name: np.concatenate([part, np.ones((7, *part.shape[1:]), part.dtype)]) for name, part in first.items()}
+    np.testing.assert_allclose(
+        failure.signals(dataclasses.replace(one, **longer)), failure.signals(dataclasses.replace(one, **first))
+    )
 
 
 def test_area_under_the_curve():
