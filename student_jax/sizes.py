@@ -87,16 +87,12 @@ class HConfig:
     """Hidden width of its blocks' MLPs."""
     blocks: int = 1
     """Times its queries read everything."""
-    tau: float = 0.05
-    """Temperature of the halting targets, in units of a module's usual error: differences below it hardly count."""
-    price: float = 1.0
-    """What a step costs in the halting targets, in units of tau: one must bring the error down by price * tau of a
-    usual error to be worth it."""
+    price: float = 0.2
+    """What all refinement steps together cost, in units of the logarithm of the action error: steps that are the last
+    half of the cost must bring the error down by a tenth to be worth it. A tighter budget raises it."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute dtype of matrix products."""
 
     def __post_init__(self):
-        if self.width % self.heads or min(self.width, self.mlp, self.blocks) < 1 or self.tau <= 0 or self.price < 0:
-            raise ValueError(
-                f"HConfig needs width divisible by heads, sizes of at least 1, tau > 0, price >= 0; got {self}."
-            )
+        if self.width % self.heads or min(self.width, self.mlp, self.blocks) < 1 or self.price < 0:
+            raise ValueError(f"HConfig needs width divisible by heads, sizes of at least 1, price >= 0; got {self}.")

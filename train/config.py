@@ -115,10 +115,8 @@ class LossWeights:
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
     saliency: float = 1.0
     """H-module: KL of the teacher's saliency from the student's, over the image tokens of all views."""
-    halting: float = 0.5
-    """H-module: KL of how many steps would have been best from how many it asks for, per module."""
-    ponder: float = 0.02
-    """H-module: expected share of all refinement steps that it asks for."""
+    foresight: float = 0.2
+    """H-module: Huber loss of the predicted log action error, for the steps that were taken."""
     confidence: float = 1.0
     """H-module: squared distance to the teacher's confidence."""
 

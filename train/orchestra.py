@@ -1,8 +1,6 @@
 """What the H-module is trained on: where the teacher looked, how long thinking paid, how sure it was, and acting well
 under sampled budgets with modalities disturbed."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -16,13 +14,14 @@ FEATURES = ("saliency", "confidence")
 LEAST = 0.1
 """The tightest budget that is sampled, as a share of what all steps cost."""
 OBEDIENT = 0.5
-"""Chance that a sample takes the steps that the H-module wants; else it takes all that its budget pays for."""
+"""Chance that a sample takes the steps that the H-module chooses; else any."""
 
 
 def attention_terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Terms]:
-    """Saliency and halting of the H-module on undisturbed observations; every other module is frozen."""
-    found = robot.unroll(student, batch, key, until="control")
-    return judged(student, batch, found)
+    """Saliency, foresight and confidence of the H-module on undisturbed observations; the rest is frozen."""
+    scene = disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
+    depth = sampled(student, scene, jax.random.fold_in(key, 8))
+    return judged(student, batch, robot.unroll(student, batch, key, until="control", scene=scene, depth=depth))
 
 
 def terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Terms]:
@@ -43,24 +42,30 @@ def terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Term
 
 
 def judged(student: Student, batch: robot.Batch, found: robot.Unrolled) -> tuple[Terms, Terms]:
-    """Saliency, halting, its price and confidence, from what the H-module said and what the modules then came to."""
-    brief, frames = found.brief, vision.frames(batch)
-    whole, valid = frames.all(axis=1), batch["valid"]
-    told = student.h_module.told(brief, student.config.target)
+    """Saliency, foresight and confidence, from what the H-module said and what the modules then came to."""
+    brief, valid = found.brief, batch["valid"]
+    told, errors = student.h_module.told(brief, student.config.target), action_errors(student, batch, found)
+    foreseen = jnp.take_along_axis(by_depth(student, brief), passed(student, found)[:, None, None], axis=1)[:, 0]
+    unsure = [jnp.square(sure - batch["confidence"]) for sure in sureness(student, found)]
     named = {
-        "saliency": losses.masked(saliency_divergence(told, batch["saliency"]), whole),
-        "confidence": losses.masked(jnp.square(sureness(student, found) - batch["confidence"]), valid),
+        "saliency": losses.masked(saliency_divergence(told, batch["saliency"]), vision.frames(batch).all(axis=1)),
+        "foresight": losses.log_error(foreseen, errors, jnp.broadcast_to(valid[:, None], errors.shape)),
+        "confidence": losses.masked(sum(unsure) / len(unsure), valid),
     }
-    settings, kls, price = student.config.h_module, [], jnp.zeros(valid.shape)
-    for name, errors in usual_errors(student, batch, found).items():
-        aim = jax.lax.stop_gradient(budget.target(errors, tau=settings.tau, price=settings.price))
-        said = brief.log_worth[name]
-        kls.append((aim * (jnp.log(jnp.maximum(aim, 1e-12)) - said)).sum(axis=1))
-        depth = jnp.arange(said.shape[1], dtype=jnp.float32)
-        price += (jnp.exp(said) * depth[None]).sum(axis=1) / (said.shape[1] - 1) / len(student.modules)
-    named["halting"] = losses.masked(sum(kls) / len(kls), valid)
-    named["ponder"] = losses.masked(price, valid)
     return named, {f"gate/{name}": losses.masked(brief.gates[:, i], valid) for i, name in enumerate(student.modules)}
+
+
+def by_depth(student: Student, brief: h_module.Brief) -> Float[Array, "b e k"]:
+    """Predicted log errors: e choices for all modules but the last, k for the control."""
+    return brief.log_error.reshape(brief.log_error.shape[0], -1, student.control.description.max_steps + 1)
+
+
+def passed(student: Student, found: robot.Unrolled) -> Int[Array, " b"]:
+    """Which of those e choices a sample's states were passed on with."""
+    index = jnp.zeros_like(found.depth["vision"])
+    for name in list(student.modules)[:-1]:
+        index = index * (student.modules[name].description.max_steps + 1) + found.depth[name]
+    return index
 
 
 def saliency_divergence(told: Float[Array, "b f k"], teacher: Float[Array, "b f k"]) -> Float[Array, " b"]:
@@ -72,39 +77,52 @@ def saliency_divergence(told: Float[Array, "b f k"], teacher: Float[Array, "b f 
     return (p * (jnp.log(p) - said)).sum(axis=1)
 
 
-def sureness(student: Student, found: robot.Unrolled) -> Float[Array, " b"]:
-    """The confidence that the student tells, from the mean over its draws."""
-    hidden = found.states["control"][-1].x["hidden"]
-    hidden = hidden.reshape(-1, found.draws.shape[0], *hidden.shape[1:]).mean(axis=1)
-    return student.h_module.confidence(found.brief, jax.lax.stop_gradient(hidden))
+def sureness(student: Student, found: robot.Unrolled) -> list[Float[Array, " b"]]:
+    """The confidence that the student tells after 0, 1, ... steps of its control, from the mean over its draws."""
+    count = found.draws.shape[0]
+
+    def told(hidden: Array) -> Array:
+        mean = hidden.reshape(-1, count, *hidden.shape[1:]).mean(axis=1)
+        return student.h_module.confidence(found.brief, jax.lax.stop_gradient(mean))
+
+    return [told(state.x["hidden"]) for state in found.states["control"]]
 
 
-def usual_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -> dict[str, Float[Array, "b k"]]:
-    """Distance to the teacher after 0, 1, ... steps of every module, in units of its median validation error."""
-    errors = {}
-    for name, target in (("vision", "image_tokens"), ("language", "fused_tokens")):
-        module = student.modules[name]
-        truth = vision.standardised(batch[target], module.mean[...], module.basis[...])
-        errors[name] = [losses.token_error(module.standardised(s), truth).mean(axis=1) for s in found.states[name]]
+def action_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -> Float[Array, "b k"]:
+    """Mean squared distance to the teacher's actions after 0, 1, ... steps of the control, over the draws."""
     teacher, count = robot.limited(student.control, robot.picked(batch["actions"], found.draws)), found.draws.shape[0]
     said = [losses.chunk_error(state.x["actions"], teacher) for state in found.states["control"]]
-    errors["control"] = [error.reshape(-1, count).mean(axis=1) for error in said]
-    return {name: jnp.stack(each, axis=1) / student.modules[name].error_scale[...] for name, each in errors.items()}
+    return jnp.stack([error.reshape(-1, count).mean(axis=1) for error in said], axis=1)
 
 
-def sampled(student: Student, scene: disturb.Scene, key: Array) -> Any:
-    """brief -> {module: int32 [b]}: the steps that a budget, drawn log-uniformly, leaves to each module."""
+def sampled(student: Student, scene: disturb.Scene, key: Array) -> robot.Depth:
+    """Steps for each module: any choice at random, or the one that the H-module takes within a budget drawn
+    log-uniformly."""
     rows = scene.trust.shape[0]
-    drawn, obeys = jax.random.split(key)
+    drawn, obeys, any_one = jax.random.split(key, 3)
     share = jnp.exp(jax.random.uniform(drawn, (rows,), minval=jnp.log(LEAST), maxval=0.1))
     follows = jax.random.bernoulli(obeys, OBEDIENT, (rows,))
 
     def depth(brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
-        table = student.table(scene.inputs)
-        most = {name: module.description.max_steps for name, module in student.modules.items()}
-        full = budget.full(table, most)
-        wanted = orchestrator.plans(student, brief, budget.thrift(share * full, full), batch=rows)
-        planned = {name: jnp.where(follows, wanted[name], most[name]) for name in most}
-        return orchestrator.bought(table, most, planned, scene.trust, share * full)
+        wild = jax.random.randint(any_one, (rows,), 0, brief.log_error.shape[1])
+        return steps(student, scene, jnp.where(follows, chosen(student, scene, brief, share), wild))
 
     return depth
+
+
+def chosen(
+    student: Student, scene: disturb.Scene, brief: h_module.Brief, share: Float[Array, " b"]
+) -> Int[Array, " b"]:
+    """The H-module's choice within a share of what all steps cost, trust left out."""
+    choices = orchestrator.choices(student, scene.inputs)
+    full = float(choices.costs.sum(axis=1).max())
+    atp, most = share * full, jnp.full((len(share), choices.steps.shape[1]), 2 * full)
+    price = student.config.h_module.price * budget.thrift(atp, full)
+    nothing = jnp.zeros((len(share), 0), jnp.int32)
+    return budget.choose(brief.log_error, choices, left=atp, caps=most, taken=nothing, price=price)
+
+
+def steps(student: Student, scene: disturb.Scene, choice: Int[Array, " b"]) -> dict[str, Int[Array, " b"]]:
+    """Each module's steps of a choice."""
+    table = jnp.asarray(orchestrator.choices(student, scene.inputs).steps)[choice]
+    return {name: table[:, index] for index, name in enumerate(student.modules)}

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from student_jax.sage import budget, h_module, orchestrator
+from student_jax.sage import budget, h_module
 from student_jax.student import Student
-from train import losses, orchestra, robot, robot_scores, vision
+from train import disturb, orchestra, robot, robot_scores, vision
 
 TOP = 0.1
 """Share of the tokens that a saliency map is compared by."""
@@ -21,18 +21,16 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
     """`robot_scores.measure`, and per sample [b]: KL and overlap of the saliency with the teacher's; the action error
     with the steps that are asked for and with all; the share of ATP saved; both confidences."""
     whole = robot_scores.unrolled(student, batch, key)
-    asked = robot_scores.unrolled(student, batch, key, depth=lambda brief: wanted(student, brief))
+    asked = robot_scores.unrolled(student, batch, key, depth=lambda brief: wanted(student, batch, brief))
     told = student.h_module.told(whole.brief, student.config.target)
-    planned = asked.depth
-    said = [state.x["actions"] for state in asked.states["control"]]
-    last = robot.after(said, jnp.repeat(planned["control"], asked.draws.shape[0]))
+    planned, errors = asked.depth, orchestra.action_errors(student, batch, asked)
     return robot_scores.score(student, batch, whole) | {
         "saliency_kl": orchestra.saliency_divergence(told, batch["saliency"]),
         "overlap": overlap(told, batch["saliency"]),
-        "planned_error": error(student, batch, asked, last),
-        "full_error": error(student, batch, whole, whole.states["control"][-1].x["actions"]),
+        "planned_error": jnp.take_along_axis(errors, planned["control"][:, None], axis=1)[:, 0],
+        "full_error": orchestra.action_errors(student, batch, whole)[:, -1],
         "saved": 1.0 - spent(student, vision.inputs(batch), planned),
-        "confidence": orchestra.sureness(student, whole),
+        "confidence": orchestra.sureness(student, whole)[-1],
         "teacher_confidence": batch["confidence"],
     }
 
@@ -40,10 +38,11 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
 OWN = ("saliency_kl", "overlap", "planned_error", "full_error", "saved", "confidence", "teacher_confidence")
 
 
-def wanted(student: Student, brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
+def wanted(student: Student, batch: robot.Batch, brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
     """The steps that are asked for where the budget is ample."""
-    rows = brief.gates.shape[0]
-    return orchestrator.plans(student, brief, jnp.ones(rows), batch=rows)
+    scene = disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
+    ample = jnp.ones(brief.gates.shape[0])
+    return orchestra.steps(student, scene, orchestra.chosen(student, scene, brief, ample))
 
 
 def spent(student: Student, inputs: Any, steps: dict[str, Int[Array, " b"]]) -> Float[Array, " b"]:
@@ -51,12 +50,6 @@ def spent(student: Student, inputs: Any, steps: dict[str, Int[Array, " b"]]) -> 
     table = student.table(inputs)
     full = budget.full(table, {name: module.description.max_steps for name, module in student.modules.items()})
     return sum(steps[name] * jnp.float32(table[name].step_atp / full) for name in steps)
-
-
-def error(student: Student, batch: robot.Batch, found: robot.Unrolled, actions: Array) -> Float[Array, " b"]:
-    """Mean squared distance of actions [b * n, h, a] to the teacher's at the same x_0, over the draws."""
-    teacher = robot.limited(student.control, robot.picked(batch["actions"], found.draws))
-    return losses.chunk_error(actions, teacher).reshape(-1, found.draws.shape[0]).mean(axis=1)
 
 
 def overlap(told: Float[Array, "b f k"], teacher: Float[Array, "b f k"]) -> Float[Array, " b"]:

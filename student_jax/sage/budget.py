@@ -1,13 +1,18 @@
 """The compute budget in ATP: how it is split, what it pays for, and how long a module should think."""
 
-import jax
+import dataclasses
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from student_jax import cost
 
 FLOOR = 0.05
 """The least share of what is left that a module may count on."""
+SLACK = 1.0 + 2.0**-20
+"""On a module's share, so that rounding never denies a step that an even split pays for exactly."""
 GUARD = 1.0 - 2.0**-22
 """Of what is left after a payment: the rounding of a subtraction can never become an overdraft."""
 
@@ -41,21 +46,40 @@ def thrift(atp: Float[Array, " b"], full: float) -> Float[Array, " b"]:
     return jnp.clip(full / jnp.maximum(atp, 1e-6), 1.0, 10.0)
 
 
-def wanted(log_worth: Float[Array, "b k"], thrift: Float[Array, " b"], *, price: float) -> Int[Array, " b"]:
-    """Steps in 0..k-1 that a module should take: where its halting distribution is largest.
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """Every way in which m modules can take their steps, c of them, and what each costs."""
 
-    log_worth: logarithm of p(k), proportional to exp(-(err_k - min err) / tau - price k), as it is taught
-    (SAGE_IRP.md, section 3). A tighter budget raises the price.
-    """
-    depth = jnp.arange(log_worth.shape[1], dtype=jnp.float32)[None]
-    return jnp.argmax(log_worth - price * (thrift[:, None] - 1.0) * depth, axis=1).astype(jnp.int32)
+    steps: np.ndarray  # int32 [c, m]
+    costs: np.ndarray  # float32 [c, m], ATP
+
+    @classmethod
+    def of(cls, prices: Sequence[float], most: Sequence[int]) -> "Choices":
+        """prices: ATP of a step of each module; most: its steps at most."""
+        grid = np.meshgrid(*(np.arange(count + 1) for count in most), indexing="ij")
+        steps = np.stack([part.reshape(-1) for part in grid], axis=1).astype(np.int32)
+        return cls(steps, steps * np.asarray(prices, np.float32))
 
 
-def target(errors: Float[Array, "b k"], *, tau: float, price: float) -> Float[Array, "b k"]:
-    """The halting distribution that `wanted` is taught, from the error after 0..k-1 steps, in units of a usual one."""
-    depth = jnp.arange(errors.shape[1], dtype=jnp.float32)[None]
-    best = jnp.min(errors, axis=1, keepdims=True)
-    return jax.nn.softmax(-(errors - best) / tau - price * depth, axis=1)
+def choose(
+    log_error: Float[Array, "b c"],
+    choices: Choices,
+    *,
+    left: Float[Array, " b"],
+    caps: Float[Array, "b m"],
+    taken: Int[Array, "b t"],
+    price: Float[Array, " b"],
+) -> Int[Array, " b"]:
+    """Which choice is best, int32 [b]: the least predicted log error plus `price` times the share of all ATP that is
+    still to be spent, among those that agree with the steps `taken` by the first t modules, whose further steps cost at
+    most `left` together and `caps` each. Taking no further step is always among them."""
+    done = taken.shape[1]
+    costs = jnp.asarray(choices.costs)[None, :, done:]
+    total, agreed = costs.sum(axis=-1), jnp.all(taken[:, None] == jnp.asarray(choices.steps)[None, :, :done], axis=-1)
+    possible = agreed & (total <= left[:, None]) & jnp.all(costs <= caps[:, None, done:], axis=-1)
+    possible |= agreed & (total == 0.0)
+    score = log_error + price[:, None] * total / float(choices.costs.sum(axis=1).max())
+    return jnp.argmin(jnp.where(possible, score, jnp.inf), axis=1).astype(jnp.int32)
 
 
 def full(table: dict[str, cost.Flops], steps: dict[str, int]) -> float:

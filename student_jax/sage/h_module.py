@@ -2,6 +2,7 @@
 to think."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ class Brief:
 
     saliency: Any  # float32 [b, f, p], over the student's own tokens; sum 1 over a sample's valid frames
     gates: Any  # float32 [b, m] in (0, 1): how much of a module's tokens reaches those that read them
-    log_worth: Any  # {module: float32 [b, k]}, logarithm of the halting distribution over 0..k-1 steps
+    log_error: Any  # float32 [b, c], predicted logarithm of the action error for every choice of steps
     context: Any  # float32 [b, d], added to every fused token
     query: Any  # float32 [b, w], the situation as the confidence head reads it
 
@@ -65,7 +66,7 @@ class HModule(nnx.Module):
     ):
         """steps: refinement steps at most of every module, in the order of the trust axis."""
         width, dtype = settings.width, settings.dtype
-        self.config, self.steps, self.grid = settings, steps, seen.grid
+        self.config, self.steps, self.grid = settings, tuple(steps), seen.grid
         self.seen_norm, self.read_norm = layers.RmsNorm(seen.width), layers.RmsNorm(language.width)
         self.see = layers.Linear(seen.width, width, dtype=dtype, rngs=rngs)
         self.read = layers.Linear(language.width, width, dtype=dtype, rngs=rngs)
@@ -80,8 +81,8 @@ class HModule(nnx.Module):
         self.open = layers.Linear(width, 1, dtype=jnp.float32, rngs=rngs, scale=0.0)
         self.open.bias[...] = jnp.full(1, 4.0)
         self.believe = nnx.Param(jnp.ones(len(steps), jnp.float32))
-        heads = {name: layers.Linear(width, most + 1, dtype=jnp.float32, rngs=rngs) for name, most in steps.items()}
-        self.worth = nnx.Dict(heads)
+        choices = math.prod(most + 1 for most in steps.values())
+        self.foresee = layers.Linear(width, choices, dtype=jnp.float32, rngs=rngs)
         self.tell = layers.Linear(width, language.width, dtype=jnp.float32, rngs=rngs, scale=0.0)
         self.point = nnx.Param(jnp.zeros(language.width, jnp.float32))
         self.nothing_seen = nnx.Param(jnp.zeros(seen.width, jnp.float32))
@@ -106,9 +107,7 @@ class HModule(nnx.Module):
         return Brief(
             saliency=self._saliency(queries[:, len(self.steps) :], image, visible).reshape(b, f, p),
             gates=self._gates(own, sight.trust),
-            log_worth={
-                name: jax.nn.log_softmax(self.worth[name](own[:, i]), axis=-1) for i, name in enumerate(self.steps)
-            },
+            log_error=self.foresee(own.mean(axis=1)),
             context=self.tell(own.mean(axis=1)),
             query=own.mean(axis=1),
         )
@@ -130,7 +129,7 @@ class HModule(nnx.Module):
 
     def gated_sight(self, tokens: Float[Array, "b f p d"], brief: Brief) -> Float[Array, "b f p d"]:
         """The Vision IRP's tokens as its readers get them."""
-        gate = brief.gates[:, list(self.steps).index("vision"), None, None, None]
+        gate = brief.gates[:, self.steps.index("vision"), None, None, None]
         return gate * tokens + (1.0 - gate) * self.nothing_seen[...].reshape(1, 1, 1, -1)
 
     def gated_fusion(self, context: dict[str, Array], brief: Brief) -> dict[str, Array]:
@@ -139,7 +138,7 @@ class HModule(nnx.Module):
         context: `tokens` [b, l + f * p, d], text first, and `mask`.
         """
         tokens, length = context["tokens"], context["tokens"].shape[1]
-        gate = brief.gates[:, list(self.steps).index("language"), None, None]
+        gate = brief.gates[:, self.steps.index("language"), None, None]
         tokens = gate * tokens + (1.0 - gate) * self.nothing_read[...].reshape(1, 1, -1)
         places = brief.saliency.reshape(brief.saliency.shape[0], -1)
         relative = jnp.log1p(places * places.shape[1])

@@ -82,57 +82,76 @@ def run(
     if student.config.h_module:
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
-    planned = plans(student, brief if depth is None else None, thrift, batch=atp.shape[0])
-    planned = {name: steps if depth is None else jnp.minimum(steps, depth) for name, steps in planned.items()}
-    planned |= {name: 0 * planned[name] for name in silence if name == "control"}
-    requests = jnp.stack([planned[name] * jnp.float32(table[name].step_atp) for name in modules], axis=1)
+    planner = Planner(student, table, brief, trust, thrift, depth)
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
-        start = first if index == 0 else None
-        granted = budget.shares(found.left, (trust * requests)[:, index:])[:, 0]
-        allowed = budget.affordable(granted, table[name].step_atp, max_steps=most[name])
-        steps, key_here = jnp.minimum(allowed, planned[name]), jax.random.fold_in(key, index)
-        state, trace = irp.refine(module, inputs, key_here, steps, student.config.halt, mode=mode, first=start)
+        granted, planned = planner(found)
+        steps = planned if name not in silence or name != "control" else 0 * planned
+        state, trace = irp.refine(
+            module,
+            inputs,
+            jax.random.fold_in(key, index),
+            steps,
+            student.config.halt,
+            mode=mode,
+            first=first if index == 0 else None,
+        )
         inputs = tell(student, inputs, name, state, brief)
-        account = _account(table[name], granted, planned[name], trace, _gate(student, brief, index, atp))
+        account = _account(table[name], granted, planned, trace, _gate(student, brief, index, atp))
         left = budget.pay(found.left, trace.steps, table[name].step_atp)
         states, accounts = found.states | {name: state}, found.accounts | {name: account}
         found = dataclasses.replace(found, states=states, accounts=accounts, left=left)
     return found
 
 
+def choices(student: nnx.Module, inputs: irp.Inputs) -> budget.Choices:
+    """All ways in which a student's modules can take their steps on inputs of this shape."""
+    table = student.table(inputs)
+    most = [module.description.max_steps for module in student.modules.values()]
+    return budget.Choices.of([table[name].step_atp for name in student.modules], most)
+
+
+class Planner:
+    """How many steps the next module takes, from what those before it took and left."""
+
+    def __init__(
+        self,
+        student: nnx.Module,
+        table: dict[str, cost.Flops],
+        brief: h_module.Brief | None,
+        trust: Float[Array, "b m"],
+        thrift: Float[Array, " b"],
+        depth: int | None,
+    ):
+        self.names, self.brief, self.trust, self.depth = list(student.modules), brief, trust, depth
+        self.most = [module.description.max_steps for module in student.modules.values()]
+        self.prices = [table[name].step_atp for name in self.names]
+        self.choices = budget.Choices.of(self.prices, self.most)
+        self.price = thrift * (student.config.h_module.price if student.config.h_module else 0.0)
+
+    def __call__(self, found: Run) -> tuple[Float[Array, " b"], Int[Array, " b"]]:
+        """(ATP that it may spend, steps to take). An H-module's prediction decides, within m times the module's share
+        by trust (no limit where all are trusted alike); without one, or at a fixed `depth`, the share does."""
+        index = len(found.states)
+        shares = budget.shares(found.left, self.trust[:, index:])
+        if self.brief is None or self.depth is not None:
+            share = shares[:, 0] if self.depth is None else found.left
+            steps = budget.affordable(share, self.prices[index], max_steps=self.most[index])
+            return share, steps if self.depth is None else jnp.minimum(steps, self.depth)
+        caps = jnp.minimum(shares * shares.shape[1] * budget.SLACK, found.left[:, None])
+        taken = [account.steps[:, None] for account in found.accounts.values()]
+        taken = jnp.concatenate([jnp.zeros((len(found.left), 0), jnp.int32), *taken], axis=1)
+        caps = jnp.pad(caps, ((0, 0), (index, 0)))
+        best = budget.choose(
+            self.brief.log_error, self.choices, left=found.left, caps=caps, taken=taken, price=self.price
+        )
+        return caps[:, index], jnp.asarray(self.choices.steps)[best, index]
+
+
 def silenced(brief: h_module.Brief, which: list[int]) -> h_module.Brief:
     """The brief with the gates of some modules shut."""
     shut = jnp.isin(jnp.arange(brief.gates.shape[1]), jnp.array(which, jnp.int32))
     return dataclasses.replace(brief, gates=jnp.where(shut[None], 0.0, brief.gates))
-
-
-def plans(
-    student: nnx.Module, brief: h_module.Brief | None, thrift: Float[Array, " b"], *, batch: Any
-) -> dict[str, Int[Array, " b"]]:
-    """Steps that each module should take; all of them where there is no H-module."""
-    if brief is None:
-        return {name: jnp.full(batch, m.description.max_steps, jnp.int32) for name, m in student.modules.items()}
-    price = student.config.h_module.price
-    return {name: budget.wanted(worth, thrift, price=price) for name, worth in brief.log_worth.items()}
-
-
-def bought(
-    table: dict[str, cost.Flops],
-    most: dict[str, int],
-    planned: dict[str, Int[Array, " b"]],
-    trust: Float[Array, "b m"],
-    atp: Float[Array, " b"],
-) -> dict[str, Int[Array, " b"]]:
-    """Steps that each module gets to run if none halts by itself: what `run` allows, without running."""
-    requests = jnp.stack([planned[name] * jnp.float32(table[name].step_atp) for name in most], axis=1)
-    left, steps = atp, {}
-    for index, name in enumerate(most):
-        granted = budget.shares(left, (trust * requests)[:, index:])[:, 0]
-        allowed = budget.affordable(granted, table[name].step_atp, max_steps=most[name])
-        steps[name] = jnp.minimum(allowed, planned[name])
-        left = budget.pay(left, steps[name], table[name].step_atp)
-    return steps
 
 
 def tell(

@@ -14,6 +14,7 @@ from student_jax.student import Student
 
 KEY = jax.random.key(0)
 MODULES = ("vision", "language", "control")
+STATIC = irp.Inputs(np.zeros((1, 1, 2, 40, 40, 3), np.uint8), None, np.zeros((1, 6)), None, None)
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,14 @@ def usual(b=8):
     return jnp.full((b, 3), 0.9)
 
 
-def test_a_brief_is_a_saliency_gates_and_halting_distributions(run, given, model):
+def test_a_brief_is_a_saliency_gates_and_foresight(run, given, model):
     inputs = given()
     mask = inputs.frame_mask.at[0, 0, 1].set(False)
     brief = run(dataclasses.replace(inputs, frame_mask=mask), jnp.full(8, 1e3), usual())[0].brief
     np.testing.assert_allclose(np.asarray(brief.saliency).sum((1, 2)), 1, rtol=1e-5)
     assert float(brief.saliency[0, 1].sum()) == 0
     assert np.all((np.asarray(brief.gates) > 0) & (np.asarray(brief.gates) < 1))
-    for name in MODULES:
-        np.testing.assert_allclose(np.exp(brief.log_worth[name]).sum(1), 1, rtol=1e-5)
-        assert brief.log_worth[name].shape[1] == model.modules[name].description.max_steps + 1
+    assert brief.log_error.shape == (8, np.prod([m.description.max_steps + 1 for m in model.modules.values()]))
 
 
 def test_the_students_output_has_saliency_and_confidence(run, given):
@@ -89,18 +88,40 @@ def test_ample_budget_gives_every_module_the_steps_it_was_planned(run, given):
         assert np.array_equal(np.asarray(account.steps)[stopped], np.asarray(account.planned)[stopped])
 
 
-def test_atp_that_one_module_frees_reaches_the_next(model, given):
-    """The same budgets; a vision that asks for nothing leaves its share to language and control."""
-    inputs = given()
-    table = model.table(inputs)
-    most = {name: m.description.max_steps for name, m in model.modules.items()}
-    rows, atp = jnp.ones(50, jnp.int32), jnp.linspace(0, 1, 50) * budget.full(table, most)
-    all_want = {name: most[name] * rows for name in most}
-    plans = (all_want, all_want | {"vision": 0 * rows})
-    before, after = (orchestrator.bought(table, most, plan, usual(50), atp) for plan in plans)
-    gain = sum(np.asarray(after[name] - before[name]) for name in ("language", "control"))
-    assert np.all(gain >= 0)
-    assert np.any(gain > 0)
+def hungry(model):
+    """The same student, whose H-module foresees that every step pays."""
+    other = nnx.clone(model)
+    steps = orchestrator.choices(other, STATIC).steps
+    other.h_module.foresee.kernel[...] = jnp.zeros_like(other.h_module.foresee.kernel[...])
+    other.h_module.foresee.bias[...] = jnp.asarray(-2.0 * steps.sum(axis=1), jnp.float32)
+    return other
+
+
+def test_atp_that_a_module_frees_by_halting_reaches_the_next(model, given):
+    """One budget, short by a step. A vision that halts by itself leaves what it was granted to those after it."""
+    inputs, other = given(), hungry(model)
+    full = orchestrator.choices(other, inputs).costs.sum(axis=1).max()
+    atp = jnp.full(8, 0.7 * full)
+    still = dataclasses.replace(other.config, halt=irp.Halt(min_fall=0.0))
+    stops = dataclasses.replace(other.config, halt=irp.Halt(min_fall=0.99))
+    spent = []
+    for settings in (still, stops):
+        other.config = settings
+        accounts = orchestrator.run(other, inputs, atp, usual(), KEY).accounts
+        spent.append({name: float(np.sum(one.steps)) for name, one in accounts.items()})
+    assert spent[1]["vision"] < spent[0]["vision"]
+    granted = spent[1]["language"] + spent[1]["control"]
+    assert granted >= spent[0]["language"] + spent[0]["control"] or spent[1]["language"] < 8
+
+
+def test_less_trust_leaves_less_to_spend(model, given):
+    inputs, other = given(), hungry(model)
+    full = orchestrator.choices(other, inputs).costs.sum(axis=1).max()
+    steps = []
+    for trust in (0.05, 0.9):
+        found = orchestrator.run(other, inputs, jnp.full(8, 0.8 * full), usual().at[:, 0].set(trust), KEY)
+        steps.append(int(found.accounts["vision"].planned.sum()))
+    assert steps[0] < steps[1]
 
 
 def test_gates_close_as_trust_falls(run, given):
@@ -110,13 +131,34 @@ def test_gates_close_as_trust_falls(run, given):
     assert np.all(gates[1] < gates[2])
 
 
-def test_a_tighter_budget_makes_steps_dearer():
-    worth = jax.nn.log_softmax(jnp.array([[0.0, 1.0, 1.5, 1.6]]))
-    steps = [int(budget.wanted(worth, jnp.array([thrift]), price=0.2)[0]) for thrift in (1.0, 3.0, 10.0)]
-    assert steps == sorted(steps, reverse=True)
-    assert steps[0] > steps[-1]
+CHOICES = budget.Choices.of([1.0, 2.0], [2, 1])
+NOTHING = jnp.zeros((1, 0), jnp.int32)
 
 
-def test_the_target_asks_for_steps_that_pay():
-    errors = jnp.array([[1.0, 0.2, 0.2, 0.2], [1.0, 0.8, 0.5, 0.1], [0.3, 0.3, 0.3, 0.3]])
-    assert np.argmax(budget.target(errors, tau=0.05, price=0.2), axis=1).tolist() == [1, 3, 0]
+def best(log_error, *, left=99.0, caps=(99.0, 99.0), taken=NOTHING, price=0.0):
+    index = budget.choose(
+        jnp.asarray([log_error]), CHOICES, left=jnp.array([left]), caps=jnp.array([caps]), taken=taken,
+        price=jnp.array([price]),
+    )  # fmt: skip
+    return CHOICES.steps[int(index[0])].tolist()
+
+
+FALLING = [-float(a + b) for a in range(3) for b in range(2)]
+
+
+def test_the_best_choice_within_what_is_left():
+    assert best(FALLING) == [2, 1]
+    assert best(FALLING, left=3.0) in ([2, 0], [1, 1])
+    assert best(FALLING, left=0.5) == [0, 0]
+
+
+def test_caps_and_what_was_taken_bind():
+    assert best(FALLING, caps=(1.0, 99.0)) == [1, 1]
+    assert best(FALLING, taken=jnp.array([[1]])) == [1, 1]
+    assert best(FALLING, taken=jnp.array([[2]]), left=1.0) == [2, 0]
+
+
+def test_a_dearer_step_is_not_taken():
+    slightly = [-0.1 * (a + b) for a in range(3) for b in range(2)]
+    assert best(slightly, price=0.01) == [2, 1]
+    assert best(slightly, price=10.0) == [0, 0]
