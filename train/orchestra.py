@@ -78,21 +78,21 @@ def saliency_divergence(told: Float[Array, "b f k"], teacher: Float[Array, "b f 
 
 
 def sureness(student: Student, found: robot.Unrolled) -> list[Float[Array, " b"]]:
-    """The confidence that the student tells after 0, 1, ... steps of its control, from the mean over its draws."""
-    count = found.draws.shape[0]
+    """The confidence that the student tells after 0, 1, ... steps of its control, from x_0 = 0 as where it acts."""
+    starts = found.draws.shape[0] + 1
 
     def told(hidden: Array) -> Array:
-        mean = hidden.reshape(-1, count, *hidden.shape[1:]).mean(axis=1)
-        return student.h_module.confidence(found.brief, jax.lax.stop_gradient(mean))
+        return student.h_module.confidence(found.brief, jax.lax.stop_gradient(hidden[starts - 1 :: starts]))
 
     return [told(state.x["hidden"]) for state in found.states["control"]]
 
 
 def action_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -> Float[Array, "b k"]:
     """Mean squared distance to the teacher's actions after 0, 1, ... steps of the control, over the draws."""
-    teacher, count = robot.limited(student.control, robot.picked(batch["actions"], found.draws)), found.draws.shape[0]
-    said = [losses.chunk_error(state.x["actions"], teacher) for state in found.states["control"]]
-    return jnp.stack([error.reshape(-1, count).mean(axis=1) for error in said], axis=1)
+    teacher, count = robot.limited(student.control, batch["actions"][:, found.draws]), found.draws.shape[0]
+    shape = (-1, count + 1, *teacher.shape[2:])
+    said = [state.x["actions"].reshape(shape)[:, :-1] for state in found.states["control"]]
+    return jnp.stack([jnp.square(y - teacher).mean(axis=(1, 2, 3)) for y in said], axis=1)
 
 
 def sampled(student: Student, scene: disturb.Scene, key: Array) -> robot.Depth:
