@@ -88,7 +88,7 @@ def disagreement(student: Student, reader: store.Reader, lexicon: words.Words) -
     def act(state: nnx.State, batch: dict) -> jax.Array:
         first = batch | {"noise": batch["noise"][:, :1]}
         found = robot.unroll(nnx.merge(graph, state), first, jax.random.key(0), until="control")
-        return found.states["control"][-1].x["actions"]
+        return found.states["control"][-1].x["actions"][1::2]  # from x_0 = 0, where it acts
 
     positions = np.linspace(0, len(sources[0]) - 1, min(len(sources[0]), MOST)).astype(int)
     apart = []
