@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
-from eval import export, metaworld, origin, page, quality, report, robot, runs, speed, throughput
+from eval import export, metaworld, origin, page, quality, report, robot, runs, sage, speed, throughput
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker
@@ -67,6 +67,8 @@ def benchmark(options: Config, command: str) -> report.Report:
         raise runs.RunError(f"--suite {suite} needs another store: {url} holds {held}")
     if suite == "metaworld":
         return metaworld.benchmark(options, reader, url, command=command, split=SPLIT)
+    if suite == "sage":
+        return sage.benchmark(options, reader, url, command=command, split=SPLIT)
     if suite == "robot":
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
@@ -78,7 +80,7 @@ def suites(reader: store.Reader) -> tuple[str, ...]:
     if reader.manifest.task != "robot":
         return (reader.manifest.task,)
     simulated = reader.embodiment().tag == outcomes.SUITE  # the simulator's robot is called as its suite
-    return (outcomes.SUITE, "robot") if simulated else ("robot",)
+    return (outcomes.SUITE, "robot", "sage") if simulated else ("robot",)
 
 
 def _arc(options: Config, reader: store.Reader, url: str, command: str) -> report.Report:

@@ -47,4 +47,6 @@ def digest(policy: actor.StudentActor) -> str:
     weights = export.digest(export.split(policy.student)[0])
     body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
     text = f"{weights} {policy.words.json} {body} {policy.effort}"
+    if isinstance(policy, cycle.SageActor):
+        text += f" {policy.will} {witness.digest(policy.witness)}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -67,7 +67,7 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
     def spent(wanted: str) -> dict:
         return {key: Spent(*parts[:2]) for (kind, key), parts in joined.items() if kind == wanted}
 
-    _, _, told, sure, _ = joined["budget", 1.0]
+    told, sure = joined["budget", 1.0][2:4]
     return Economy(
         episode=seen.episode,
         full=spender.full,
@@ -79,6 +79,22 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
         confidence=sure,
         teacher_confidence=seen.reader.take("confidence", seen.records).astype(np.float64),
     )
+
+
+def glance(student: Student, lexicon: words.Words, seen: Observations) -> np.ndarray:
+    """The saliency alone, [n, f, k]."""
+    spender = Spender(student)
+    return np.concatenate([
+        spender(batch, atp=0.0, depth=None)[2] for batch in seen.batches(lexicon, student.config.language.length)
+    ])  # fmt: skip
+
+
+def even(student: Student, lexicon: words.Words, seen: Observations, atp: float) -> Spent:
+    """A student without an H-module: the budget is split evenly, and everything that a share pays for is run."""
+    spender, found = Spender(student), []
+    for batch in seen.batches(lexicon, student.config.language.length):
+        found.append(spender(batch, atp=atp, depth=None)[:2])
+    return Spent(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
 def teacher_saliency(seen: Observations) -> np.ndarray:
@@ -114,7 +130,7 @@ class Spender:
 
     def __call__(self, batch: Batch, *, atp: float | np.ndarray, depth: int | None) -> tuple[np.ndarray, ...]:
         """(ATP spent [b], error [b], saliency [b, f, k], confidence [b], steps [b, m]) for the first x_0 of every
-        observation."""
+        observation; without an H-module saliency and confidence are zero."""
         count = len(batch.episode)
         given = batch.inputs | {"noise": batch.inputs["noise"][:, 0], "atp": np.full(count, atp, np.float32)}
         padded = {name: np.resize(value, (BATCH, *value.shape[1:])) for name, value in given.items()}
@@ -133,13 +149,13 @@ def _program(graph: nnx.GraphDef, depth: int | None) -> Callable:
         trusted = jnp.full((atp.shape[0], len(student.modules)), 0.9)
         found = orchestrator.run(student, inputs, atp, trusted, jax.random.key(0), depth=depth)
         last = found.states["control"]
-        return (
-            student.control.output(last)["actions"],
-            sum(account.spent for account in found.accounts.values()),
-            student.h_module.told(found.brief, student.config.target),
-            student.h_module.confidence(found.brief, last.x["hidden"]),
-            jnp.stack([account.steps for account in found.accounts.values()], axis=1),
-        )
+        told, sure = jnp.zeros((atp.shape[0], 1, 1)), jnp.zeros(atp.shape[0])
+        if found.brief is not None:
+            told = student.h_module.told(found.brief, student.config.target)
+            sure = student.h_module.confidence(found.brief, last.x["hidden"])
+        spent = sum(account.spent for account in found.accounts.values())
+        steps = jnp.stack([account.steps for account in found.accounts.values()], axis=1)
+        return student.control.output(last)["actions"], spent, told, sure, steps
 
     return act
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from bridge.outcomes import Outcome
 from train.cycle import Decision, Given
 
 FILE = "decisions.jsonl"
+Close = Callable[[Outcome], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Notebook:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(about | {"success": outcome.success} | columns) + "\n")
+
+
+def forget(outcome: Outcome) -> None:
+    """For policies that note nothing."""
 
 
 def line(said: Decision, row: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Fits what the host of an orchestrated student judges its modules by, from consecutive decisions of a store."""
 
 import dataclasses
+import hashlib
 import pathlib
 
 import jax
@@ -131,6 +132,14 @@ def save(witness: trust.Witness, folder: pathlib.Path) -> None:
     for name, part in (("body", witness.body), *_numbered(witness)):
         arrays |= {f"{name}/{field.name}": getattr(part, field.name) for field in dataclasses.fields(part)}
     np.savez(folder / FILE, **arrays)
+
+
+def digest(judge: trust.Witness) -> str:
+    """sha256 of all its numbers."""
+    found = hashlib.sha256(judge.prior.tobytes() + repr(judge.paraphrase).encode())
+    for _, part in (("body", judge.body), *_numbered(judge)):
+        found.update(part.weights.tobytes() + part.scale.tobytes() + repr(part.limit).encode())
+    return found.hexdigest()
 
 
 def load(folder: pathlib.Path) -> trust.Witness:
