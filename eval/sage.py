@@ -22,6 +22,8 @@ from eval import (
     report,
     rollouts,
     runs,
+    sage_book,
+    sage_insight,
     sage_page,
     sage_rows,
     ticker,
@@ -103,7 +105,7 @@ class Bench:
         actor.note = book.note
         return Contestant(policy, actor, control.digest(actor), run.seed), book.close
 
-    def outcomes(self) -> sage_rows.Outcomes:
+    def outcomes(self) -> sage_book.Outcomes:
         """All successes and decisions by (policy, condition, split)."""
         found = {}
         for turn in TURNS:
@@ -116,7 +118,7 @@ class Bench:
         for one in notebook.read(self.notes):
             if one.task in self.tasks and one.goal_seed in splits:
                 notes.setdefault((one.policy, one.condition, splits[one.goal_seed]), []).append(one)
-        return sage_rows.Outcomes(self.tasks, self.episodes, found, notes)
+        return sage_book.Outcomes(self.tasks, self.episodes, found, notes)
 
 
 def before(run: runs.Run) -> runs.Run:
@@ -144,8 +146,8 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
         measured = measure(students, reader, seen, tick)
         tick("timing", 0, 1)
         timed = [wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED) for run in students]
-    book = sage_rows.Book(bench.outcomes(), measured, timed, context, draws=options.draws, seed=options.seed)
-    found = report.Report(tuple(book.rows()), origin.versions())
+    book = sage_book.Book(bench.outcomes(), measured, timed, context, draws=options.draws, seed=options.seed)
+    found = report.Report((*sage_rows.rows(book), *sage_insight.rows(book)), origin.versions())
     report.write(options.out / "report.json", found)
     page.write(options.out, found, sage_page.pictures_of(book))
     return found
@@ -153,7 +155,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
 
 def measure(
     students: Sequence[runs.Run], reader: store.Reader, seen: Observations, tick: Tick
-) -> list[sage_rows.Offline]:
+) -> list[sage_book.Offline]:
     """Every student against the store."""
     prior = economy.teacher_saliency(Observations(reader, "train", most=2000)).mean(axis=0, keepdims=True)
     found = []
@@ -165,7 +167,7 @@ def measure(
         chance = economy.glance(untrained(run.student), lexicon, few)
         batch = next(seen.batches(lexicon, run.student.config.language.length))
         found.append(
-            sage_rows.Offline(
+            sage_book.Offline(
                 spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
                 economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
                 economy.even(before(run).student, lexicon, seen, float(spent.budgets[1.0].atp.mean())),

@@ -4,16 +4,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bridge import conditions
-from eval import failure, page, pictures, sage_rows
+from eval import failure, page, pictures, sage_book
 
 
-def pictures_of(book: sage_rows.Book) -> list[page.Picture]:
+def pictures_of(book: sage_book.Book) -> list[page.Picture]:
     """Those for which there is something to draw."""
     made = [dial(book), reaction(book), risk(book)]
     return [one for one in made if one is not None]
 
 
-def dial(book: sage_rows.Book) -> page.Picture:
+def dial(book: sage_book.Book) -> page.Picture:
     """Action error against the ATP that was spent, with the plan and at fixed depths."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -29,7 +29,7 @@ def dial(book: sage_rows.Book) -> page.Picture:
     return page.Picture("Quality against compute", caption, pictures.png(figure))
 
 
-def reaction(book: sage_rows.Book) -> page.Picture | None:
+def reaction(book: sage_book.Book) -> page.Picture | None:
     """Trust in each module, decision by decision, while the first camera is covered."""
     notes = book.notes("sage", conditions.COVERED)
     if not notes:
@@ -55,7 +55,7 @@ def reaction(book: sage_rows.Book) -> page.Picture | None:
     return page.Picture("Trust under a covered camera", caption, pictures.png(figure))
 
 
-def risk(book: sage_rows.Book) -> page.Picture | None:
+def risk(book: sage_book.Book) -> page.Picture | None:
     """Failure rate among the surest episodes, by how many are attempted."""
     known, asked = book.notes("sage", split="validation"), book.notes("sage")
     if not known or not asked or all(one.success for one in known):
