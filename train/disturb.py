@@ -11,6 +11,8 @@ from student_jax import irp
 CLEAN, EYES, WORDS, BODY = range(4)
 CHANCES = (0.55, 0.25, 0.1, 0.1)
 """Of a sample being left alone, or of its cameras, instruction or proprioception being disturbed."""
+LEAST = 0.1
+"""The tightest budget that is drawn, as a share of what all steps cost."""
 REACTED, UNFAIR = 0.7, 0.1
 """Chance that trust has already fallen where it should, and that it has where it should not."""
 
@@ -23,12 +25,15 @@ class Scene:
     trust: Float[Array, "b m"]
     clean: Bool[Array, "b f"]
     """Frames that show what the teacher saw."""
+    share: Float[Array, " b"]
+    """The budget, of what all refinement steps cost."""
 
 
 def calm(inputs: irp.Inputs, modules: int, *, trust: float) -> Scene:
     """Nothing disturbed, everything trusted alike."""
     b, t, v = inputs.frame_mask.shape
-    return Scene(inputs, jnp.full((b, modules), trust, jnp.float32), inputs.frame_mask.reshape(b, t * v))
+    clean, share = inputs.frame_mask.reshape(b, t * v), jnp.ones(b, jnp.float32)
+    return Scene(inputs, jnp.full((b, modules), trust, jnp.float32), clean, share)
 
 
 def disturb(inputs: irp.Inputs, key: Array) -> Scene:
@@ -49,7 +54,13 @@ def disturb(inputs: irp.Inputs, key: Array) -> Scene:
         **{n: _where(kind == (BODY if n == "state" else WORDS), new, getattr(inputs, n)) for n, new in other.items()},
     )
     suspect = jnp.stack([wrong.any(axis=1), kind == WORDS, kind == BODY], axis=1)
-    return Scene(given, _trust(suspect, keys[2]), inputs.frame_mask.reshape(b, t * v) & ~jnp.tile(wrong | lost, (1, t)))
+    clean = inputs.frame_mask.reshape(b, t * v) & ~jnp.tile(wrong | lost, (1, t))
+    return Scene(given, _trust(suspect, keys[2]), clean, shares(b, keys[3]))
+
+
+def shares(rows: int, key: Array) -> Float[Array, " b"]:
+    """Budgets drawn log-uniformly from LEAST to a little more than everything costs."""
+    return jnp.exp(jax.random.uniform(key, (rows,), minval=jnp.log(LEAST), maxval=0.1))
 
 
 def _cameras(video: Array, hit: Bool[Array, " b"], key: Array) -> tuple[Array, Bool[Array, "b v"], Bool[Array, "b v"]]:

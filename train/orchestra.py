@@ -1,6 +1,8 @@
 """What the H-module is trained on: where the teacher looked, how long thinking paid, how sure it was, and acting well
 under sampled budgets with modalities disturbed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -11,8 +13,6 @@ from train import disturb, losses, robot, vision
 
 Terms = dict[str, losses.Term]
 FEATURES = ("saliency", "confidence")
-LEAST = 0.1
-"""The tightest budget that is sampled, as a share of what all steps cost."""
 OBEDIENT = 0.5
 """Chance that a sample takes the steps that the H-module chooses; else any."""
 
@@ -20,6 +20,7 @@ OBEDIENT = 0.5
 def attention_terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Terms]:
     """Saliency, foresight and confidence of the H-module on undisturbed observations; the rest is frozen."""
     scene = disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
+    scene = dataclasses.replace(scene, share=disturb.shares(len(scene.share), jax.random.fold_in(key, 7)))
     depth = sampled(student, scene, jax.random.fold_in(key, 8))
     return judged(student, batch, robot.unroll(student, batch, key, until="control", scene=scene, depth=depth))
 
@@ -96,26 +97,22 @@ def action_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -
 
 
 def sampled(student: Student, scene: disturb.Scene, key: Array) -> robot.Depth:
-    """Steps for each module: any choice at random, or the one that the H-module takes within a budget drawn
-    log-uniformly."""
+    """Steps for each module: any choice at random, or the one that the H-module takes within the scene's budget."""
     rows = scene.trust.shape[0]
-    drawn, obeys, any_one = jax.random.split(key, 3)
-    share = jnp.exp(jax.random.uniform(drawn, (rows,), minval=jnp.log(LEAST), maxval=0.1))
+    obeys, any_one = jax.random.split(key)
     follows = jax.random.bernoulli(obeys, OBEDIENT, (rows,))
 
     def depth(brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
         wild = jax.random.randint(any_one, (rows,), 0, brief.log_error.shape[1])
-        return steps(student, scene, jnp.where(follows, chosen(student, scene, brief, share), wild))
+        return steps(student, scene, jnp.where(follows, chosen(student, scene, brief), wild))
 
     return depth
 
 
-def chosen(
-    student: Student, scene: disturb.Scene, brief: h_module.Brief, share: Float[Array, " b"]
-) -> Int[Array, " b"]:
-    """The H-module's choice within a share of what all steps cost, trust left out."""
+def chosen(student: Student, scene: disturb.Scene, brief: h_module.Brief) -> Int[Array, " b"]:
+    """The H-module's choice within the scene's budget, trust left out."""
     choices = orchestrator.choices(student, scene.inputs)
-    full = float(choices.costs.sum(axis=1).max())
+    full, share = float(choices.costs.sum(axis=1).max()), scene.share
     atp, most = share * full, jnp.full((len(share), choices.steps.shape[1]), 2 * full)
     price = student.config.h_module.price * budget.thrift(atp, full)
     nothing = jnp.zeros((len(share), 0), jnp.int32)

@@ -41,8 +41,7 @@ OWN = ("saliency_kl", "overlap", "planned_error", "full_error", "saved", "confid
 def wanted(student: Student, batch: robot.Batch, brief: h_module.Brief) -> dict[str, Int[Array, " b"]]:
     """The steps that are asked for where the budget is ample."""
     scene = disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
-    ample = jnp.ones(brief.gates.shape[0])
-    return orchestra.steps(student, scene, orchestra.chosen(student, scene, brief, ample))
+    return orchestra.steps(student, scene, orchestra.chosen(student, scene, brief))
 
 
 def spent(student: Student, inputs: Any, steps: dict[str, Int[Array, " b"]]) -> Float[Array, " b"]:

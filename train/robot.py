@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from student_jax import irp
-from student_jax.sage import h_module, orchestrator
+from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
 from train import data, disturb, losses, robot_data, standardise, vision
 from train.state import Path
@@ -59,9 +59,10 @@ def unroll(
     scene = scene or disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
     given, found, draws, first, brief, passed = scene.inputs, {}, None, None, None, {}
     if student.config.h_module and until == "control":
-        plenty = jnp.ones(given.state.shape[0], jnp.float32)
         first = irp.start(student.vision, given, jax.random.fold_in(key, 0))
-        given, brief = orchestrator.think(student, given, first, trust=scene.trust, thrift=plenty)
+        given, brief = orchestrator.think(
+            student, given, first, trust=scene.trust, thrift=budget.thrift(scene.share, 1.0)
+        )
         passed = depth(brief) if depth else {}
     for index, (name, module) in enumerate(student.modules.items()):
         if name == "control":
