@@ -28,6 +28,7 @@ def record(number: int, given: dict[str, np.ndarray], said: Decision, policy: Sa
         "modules": {name: account(said.accounts[name]) for name in names},
         "contribution": contributions(policy, given, said),
         "saliency": np.round(said.saliency[0], 6).tolist(),
+        "held": not said.views[0].any(),
         "looked_at": looked_at(said.saliency[0], policy.body.transform.video_keys),
         "confidence": float(said.confidence[0]),
         "atp": float(sum(float(one.spent[0]) for one in said.accounts.values())),
@@ -91,6 +92,8 @@ def sentence(found: dict, policy: SageActor) -> str:
     ]
     if found["trust"][doubt] < 0.75:
         parts.append(f"trusting {doubt} little ({found['trust'][doubt]:.2f})")
-    if lost:
+    if found["held"]:
+        parts.append("and held still, because no view showed what was to be expected")
+    elif lost:
         parts.append(f"without the {' and '.join(lost)} view, which did not show what was to be expected")
     return ", ".join(parts) + "."

@@ -35,7 +35,7 @@ def section(one: dict, frames: np.ndarray) -> str:
     head = "".join(f"<th>{text}</th>" for text in COLUMNS)
     body = "\n".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>" for line in lines)
     starved = one["posture"]["starved"]
-    posture = f" Starved, held back: {', '.join(starved)}." if starved else ""
+    posture = f" Starved: {', '.join(starved)}." if starved else ""
     return (
         f"<h2>Decision {one['decision']}</h2>\n<p>{html.escape(one['sentence'] + posture)}</p>\n"
         f"{image(overlay(one, frames))}\n"

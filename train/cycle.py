@@ -117,7 +117,7 @@ class SageActor(actor.StudentActor):
         for name, row in {name: row for row, name in enumerate(names)}.items():
             executed = decision.actions[row, : simulator.EXECUTE]
             self.memories[name].learn(decision.embedding[row], given["state"][row, 0], executed)
-        return embodiments.denormalise_rows(self.body, decision.actions)
+        return still(embodiments.denormalise_rows(self.body, decision.actions), where=~decision.views.any(axis=1))
 
     def listen(self, query: simulator.Query, given: Given, decision: Decision) -> None:
         """At the start of episodes: ask again in other words."""
@@ -147,6 +147,13 @@ class SageActor(actor.StudentActor):
         program = _program(self._graph, dataclasses.replace(will or self.will, atp=PLENTY))
         said = jax.device_get(program(self._state, padded))
         return jax.tree.map(lambda leaf: leaf[:count], said)
+
+
+def still(actions: np.ndarray, *, where: np.ndarray) -> np.ndarray:
+    """The simulator's actions [b, h, 4] with a hand that rests where no view is believed (bool [b]): what would rest on
+    a starved modality alone is held back. The gripper, the last value, stays as it is told."""
+    rest = np.concatenate([np.zeros_like(actions[..., :-1]), actions[..., -1:]], axis=-1)
+    return np.where(where[:, None, None], rest, actions)
 
 
 @functools.cache

@@ -37,9 +37,10 @@ def consecutive(episode: np.ndarray, row: np.ndarray, stride: int) -> np.ndarray
 def embeddings(student: Student, seen: robot_data.Observations) -> np.ndarray:
     """float32 [n, v, d], the mean of each frame's tokens at first sight."""
     graph, state = nnx.split(student.vision)
+    state = nnx.to_pure_dict(state)
 
     @jax.jit
-    def embed(state: nnx.State, batch: dict) -> jax.Array:
+    def embed(state: dict, batch: dict) -> jax.Array:
         module = nnx.merge(graph, state)
         return irp.start(module, vision.inputs(batch), jax.random.key(0)).x.mean(axis=2)
 
@@ -84,9 +85,10 @@ def disagreement(student: Student, reader: store.Reader, lexicon: words.Words) -
         robot_data.Observations(reader, "validation", features=("noise",), text=text, cache_bytes=0.0) for text in both
     ]
     graph, state = nnx.split(student)
+    state = nnx.to_pure_dict(state)
 
     @jax.jit
-    def act(state: nnx.State, batch: dict) -> jax.Array:
+    def act(state: dict, batch: dict) -> jax.Array:
         first = batch | {"noise": batch["noise"][:, :1]}
         found = robot.unroll(nnx.merge(graph, state), first, jax.random.key(0), until="control")
         return found.states["control"][-1].x["actions"][1::2]  # from x_0 = 0, where it acts
