@@ -81,6 +81,13 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
     )
 
 
+def prices(student: Student, batch: Batch) -> dict[str, float]:
+    """ATP of a step of each module for observations of this shape."""
+    spender = Spender(student)
+    spender.price(batch)
+    return {name: price.step_atp for name, price in spender.table.items()}
+
+
 def glance(student: Student, lexicon: words.Words, seen: Observations) -> np.ndarray:
     """The saliency alone, [n, f, k]."""
     spender = Spender(student)

@@ -171,6 +171,7 @@ def measure(
                 spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
                 economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
                 economy.even(before(run).student, lexicon, seen, float(spent.budgets[1.0].atp.mean())),
+                economy.prices(run.student, batch),
             )
         )  # fmt: skip
     return found

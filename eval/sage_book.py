@@ -37,6 +37,8 @@ class Offline:
     """Random budgets that were tried for those."""
     even: economy.Spent
     """Without an H-module, a budget of what it spends split evenly."""
+    prices: dict[str, float]
+    """ATP of a step of each module."""
 
 
 class Book:

@@ -35,7 +35,18 @@ def thrift(book: Book) -> list[report.Row]:
         book.row("student.wall_saved", clock.saved("own", "full", book.seed), "of a decision",
                  n=len(seconds["own"]), bar=BARS["wall"], note=f"batch 1, p50: {milliseconds}"),
         *_lost(book),
+        *_steps(book),
     ]  # fmt: skip
+
+
+def _steps(book: Book) -> list[report.Row]:
+    """Milliseconds of a refinement step of each module, beside its price."""
+    prices = book.offline[0].prices
+    found = {name: np.mean([one.step[name] for one in book.timed]) for name in book.timed[0].step}
+    return [
+        book.plain(f"{name}.step", float(value), "ms", better="lower", note=f"{prices[name]:.2f} ATP; batch 1")
+        for name, value in found.items()
+    ]
 
 
 def _lost(book: Book) -> list[report.Row]:

@@ -2,13 +2,19 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from eval import statistics
 from eval.observations import Observations
 from eval.statistics import Estimate
+from student_jax import irp
+from student_jax.sage import orchestrator
+from student_jax.student import Student
 from train import cycle
 
 DEEP = 1 << 10
@@ -21,6 +27,8 @@ class Wall:
     """Seconds of n decisions on the same observations, by how they were made; lanes took turns."""
 
     seconds: dict[str, np.ndarray]
+    step: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Milliseconds of a step of each module."""
 
     def saved(self, lane: str, reference: str, seed: int) -> Estimate:
         """Share of the reference's median that a lane saves."""
@@ -43,7 +51,7 @@ def measure(policy: cycle.SageActor, seen: Observations, *, most: int, rounds: i
                 started = time.perf_counter()
                 policy.answer(given, will)
                 best[name][index] = min(best[name][index], time.perf_counter() - started)
-    return Wall(best)
+    return Wall(best, steps(policy.student.folded(), asked[0]))
 
 
 def observations(policy: cycle.SageActor, seen: Observations, most: int) -> Sequence[cycle.Given]:
@@ -61,3 +69,41 @@ def observations(policy: cycle.SageActor, seen: Observations, most: int) -> Sequ
                 found.append(one | {"noise": still, "frame_mask": views} | rest)
             position += 1
     return found
+
+
+def steps(student: Student, given: cycle.Given, *, rounds: int = 20) -> dict[str, float]:
+    """Milliseconds of a refinement step of each module, batch 1: the median of what all its steps take beyond none,
+    per step."""
+    graph, state = nnx.split(student)
+    state = nnx.to_pure_dict(state)
+    found = {}
+    for name, module in student.modules.items():
+        most, program = module.description.max_steps, _only(graph, name)
+        taken = {count: [] for count in (0, most)}
+        for turn in range(rounds + 1):
+            for count, seconds in taken.items():
+                started = time.perf_counter()
+                jax.block_until_ready(program(state, given, np.int32(count)))
+                if turn:
+                    seconds.append(time.perf_counter() - started)
+        beyond = np.median(np.subtract(taken[most], taken[0]))
+        found[name] = float(1000 * max(beyond, 0.0) / most)
+    return found
+
+
+def _only(graph: nnx.GraphDef, name: str) -> Callable:
+    """A decision in which the named module alone takes its steps."""
+
+    @jax.jit
+    def run(state: dict, given: dict[str, jax.Array], count: jax.Array) -> jax.Array:
+        student, inputs = nnx.merge(graph, state), dict(given)
+        rows, key = inputs.pop("atp").shape[0], jax.random.key(0)
+        inputs.pop("trust")
+        inputs = irp.Inputs(**inputs)
+        for other, module in student.modules.items():
+            budget = jnp.full(rows, count if other == name else 0)
+            last, _ = irp.refine(module, inputs, key, budget, orchestrator.NEVER)
+            inputs = orchestrator.tell(student, inputs, other, last, None)
+        return student.control.output(last)["actions"]
+
+    return run

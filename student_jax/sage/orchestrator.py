@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Int
 from student_jax import cost, irp
 from student_jax.sage import budget, h_module
 
+NEVER = irp.Halt(min_fall=0.0)
+"""Halts nothing before its steps are taken."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,8 @@ def run(
 ) -> Run:
     """Every module in order, within what is left of the budget: ATP that one does not use reaches those after it.
 
-    depth: steps that every module takes at most, instead of as many as the H-module says. silence: modules to do
+    depth: steps that every module takes within the budget, never halting, instead of as many as the H-module says and
+    halting by its own energy. silence: modules to do
     without, to see what each is good for: what they say reaches nobody, and a control stays at its first answer.
     """
     table, modules = student.table(inputs), student.modules
@@ -83,6 +87,7 @@ def run(
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
     planner = Planner(student, table, brief, trust, thrift, depth)
+    halt = student.config.halt if depth is None else NEVER
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
         granted, planned = planner(found)
@@ -92,7 +97,7 @@ def run(
             inputs,
             jax.random.fold_in(key, index),
             steps,
-            student.config.halt,
+            halt,
             mode=mode,
             first=first if index == 0 else None,
         )

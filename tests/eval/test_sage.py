@@ -38,7 +38,7 @@ def offline(**changed):
         "teacher_confidence": np.linspace(0, 1, 60),
     }  # fmt: skip
     made = economy.Economy(**{**found, **changed})
-    return sage_book.Offline(made, np.full((1, 2, 64), 1 / 128), 0.1, 0, 100, spent(0.4))
+    return sage_book.Offline(made, np.full((1, 2, 64), 1 / 128), 0.1, 0, 100, spent(0.4), {"vision": 1.0})
 
 
 def solved(share, seeds=3):
@@ -65,7 +65,7 @@ def dipped(index, low=0.3):
 
 
 def book(made=None, against=None):
-    clock = wall.Wall({"own": np.full(64, 0.007), "full": np.full(64, 0.010)})
+    clock = wall.Wall({"own": np.full(64, 0.007), "full": np.full(64, 0.010)}, {"vision": 0.5})
     return sage_book.Book(made or outcomes(), [against or offline()], [clock], CONTEXT, draws=200, seed=0)
 
 
