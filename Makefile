@@ -41,7 +41,7 @@ demo-arc: $(STAMP)
 DATA := runs/datasets/metaworld
 STORE := runs/features/metaworld
 ALONE := --loss.tokens 0 --loss.cosine 0 --loss.attention 0 --loss.rise 0 --loss.fused 0 --loss.fused-cosine 0 \
-	--loss.text 0 --loss.actions 0 --loss.demonstration 5
+	--loss.text 0 --loss.actions 0 --loss.imitation 0
 E2E := $(BIN)/python -m train.main --stage end-to-end --preset standin --store $(STORE) $(FAST) --steps 1500 --eval-every 300 --patience 0
 robot: $(STAMP)
 	$(BIN)/python -m bridge.demonstrations --out $(DATA)
@@ -53,7 +53,7 @@ robot: $(STAMP)
 
 # The whole table: three seeds, every control, every condition. Hours; a second call goes on where one stopped.
 SEEDS := 0 1 2
-TOKENS := --loss.fused 0 --loss.fused-cosine 0 --loss.text 0 --loss.actions 0 --loss.demonstration 5
+TOKENS := --loss.fused 0 --loss.fused-cosine 0 --loss.text 0 --loss.actions 0 --loss.imitation 0
 ACTIONS := --loss.tokens 0 --loss.cosine 0 --loss.attention 0 --loss.rise 0 --loss.fused 0 --loss.fused-cosine 0 \
 	--loss.text 0 --loss.demonstration 0
 robot-full: robot

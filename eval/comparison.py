@@ -88,7 +88,9 @@ def steps(rows: Sequence[report.Row]) -> list[page.Picture]:
     if not found:
         return []
     levels = np.array([(row.value, row.ci_low, row.ci_high) for row in found]).T
-    caption = "Mean squared distance to the teacher's actions at the same x_0, normalised units, 95 % over episodes."
+    caption = (
+        "Mean squared distance to the teacher's actions at the same drawn x_0, normalised units, 95 % over episodes."
+    )
     picture = pictures.steps(*levels, label="action error")
     return [page.Picture("Action error by refinement step", caption, picture)]
 

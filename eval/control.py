@@ -5,7 +5,7 @@ import hashlib
 from bridge import embodiment as embodiments
 from bridge import simulator
 from eval import export, runs
-from train import actor, cycle, warm, witness, words
+from train import actor, cycle, record, warm, witness, words
 
 ALL_STEPS, MINDFUL = actor.Effort(), cycle.Will()
 
@@ -38,6 +38,11 @@ def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:
         raise runs.RunError(
             f"{run.folder} holds no student that acts (its modules: {', '.join(run.student.modules)}); train one: "
             "python -m train.main --stage end-to-end --store STORE-OF-A-ROBOT"
+        )
+    if run.record.objective != record.OBJECTIVE:
+        raise runs.RunError(
+            f"{run.folder} was trained by an earlier version, for actions at drawn x_0 alone; a student now acts from "
+            "x_0 = 0: train it again"
         )
     return lexicon, embodiments.load(run.folder / warm.EMBODIMENT)
 

@@ -52,8 +52,8 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One student on one split. Predictions of `actions`, `residual` and `shown` are after 0, 1, ... steps of the
-    control, vision and language having run all of theirs; targets lie within the robot's limits."""
+    """One student on one split. Predictions of actions are after 0, 1, ... steps of the control, vision and language
+    having run all of theirs; targets lie within the robot's limits."""
 
     actions: Moments
     """To the teacher's at the same x_0."""
@@ -63,6 +63,8 @@ class Scores:
     """Of what depends on x_0: the difference to the mean over draws."""
     shown: Moments
     """Of what it does itself, from x_0 = 0, to the demonstrated actions."""
+    own: Moments
+    """Of the same, to the mean over the teacher's draws."""
     shuffled: Moments
     """To the teacher's, with the images of another observation of the same instruction."""
     shown_shuffled: Moments
@@ -93,7 +95,7 @@ def score(student: Student, lexicon: words.Words, seen: Observations, tick: Call
     """Read the split past a student, then once more with its images shuffled."""
     units, actions, length = len(seen.episodes), student.config.actions, student.config.language.length
     width, steps = student.config.target.width, student.control.description.max_steps + 1
-    names = ("actions", "raw", "residual", "shown", "shuffled", "shown_shuffled")
+    names = ("actions", "raw", "residual", "shown", "own", "shuffled", "shown_shuffled")
     made = {name: Moments(units, steps, actions.width) for name in names}
     made |= {name: Moments(units, 1, width, per_channel=True) for name in ("image", "fused")}
     found = Scores(**made, floor=np.zeros(units), values=np.zeros(units))
@@ -129,6 +131,7 @@ def _add(found: Scores, batch: Batch, answer: dict[str, np.ndarray], limits: tup
     found.actions.add(batch.episode, teacher, said)
     found.raw.add(batch.episode, batch.actions, said)
     found.shown.add(batch.episode, shown, answer["own"])
+    found.own.add(batch.episode, teacher.mean(axis=1), answer["own"])
     residual = teacher - teacher.mean(axis=1, keepdims=True)
     found.residual.add(batch.episode, residual, said - said.mean(axis=2, keepdims=True))
     found.image.add(batch.episode, batch.image_tokens, answer["image_tokens"][None])

@@ -75,7 +75,7 @@ class Book:
         whole = np.ones((1, self.weights.shape[1]))
         errors = [np.mean([one.actions.mse(whole)[0, step] for one in self.scores]) for step in known]
         step = known[int(np.argmin(errors))]
-        note = f"after {step} refinement step{'s' * (step > 1)} of the control; {LIMITED}"
+        note = f"at drawn x_0, after {step} refinement step{'s' * (step > 1)} of the control; {LIMITED}"
         return [
             self.row("action_r2", lambda s, w: s.actions.r2(w)[:, step], "R²", bar=BARS["action_r2"], note=note),
             self.row("action_r2_noise", lambda s, w: s.residual.r2(w)[:, step], "R²", bar=BARS["action_r2_noise"],
@@ -85,9 +85,11 @@ class Book:
             self.row("action_r2_unlimited", lambda s, w: s.raw.r2(w)[:, step], "R²",
                      note="to what the teacher said, beyond the robot's limits or not"),
             self.row("demonstration_r2", lambda s, w: s.shown.r2(w)[:, step], "R²",
-                     note="to the demonstrated actions; does not rank policies"),
+                     note="from x_0 = 0, where it acts from, to the demonstrated actions; does not rank policies"),
             self.row("demonstration_mse", lambda s, w: s.shown.mse(w)[:, step], "normalised²", better="lower",
-                     note="to the demonstrated actions"),
+                     note="from x_0 = 0, to the demonstrated actions"),
+            self.row("own_r2", lambda s, w: s.own.r2(w)[:, step], "R²",
+                     note="from x_0 = 0, to the mean over the teacher's draws: how much it acts as its teacher"),
         ]  # fmt: skip
 
     def _step(self, step: int) -> list[report.Row]:

@@ -48,7 +48,8 @@ def recipe(run: Run) -> dict:
     that it started from, and of further stores, only how many: those of another seed are other folders."""
     found = plain.to_json(run.record.config)
     kept = {name: value for name, value in found.items() if name not in ("seed", "launch", "loop")}
-    return kept | {"init": int(bool(found["init"])), "also": len(found["also"])}
+    counted = {"init": int(bool(found["init"])), "also": len(found["also"])}
+    return kept | counted | {"objective": run.record.objective}
 
 
 def load(folders: Sequence[pathlib.Path], which: Literal["best", "last"] = "best") -> list[Run]:

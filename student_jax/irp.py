@@ -24,7 +24,7 @@ class Inputs:
     token_mask: Leaf  # bool [b, l]
     frame_mask: Leaf  # bool [b, t, v], False where a frame is padding or its camera is lost
     context: Leaf = dataclasses.field(default_factory=dict)  # what earlier modules found, by name; set by the Student
-    noise: Leaf = None  # float32 [b, h, a], x_0 to use instead of drawing it from the key; or [b * n, h, a], each
+    noise: Leaf = None  # float32 [b, h, a], x_0 to start from instead of 0; or [b * n, h, a], each
     # row's n draws one after another, at the price of one reading of the context: for `unroll` alone
 
 

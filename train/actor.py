@@ -30,15 +30,14 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How long a student thinks."""
+    """How a student is run: how long it thinks, and where its actions start."""
 
     steps: int | None = None
     """Refinement steps of every module at most; None is all, as in training."""
     halting: bool = False
     """Whether it stops by its own energy and takes the state of the least, as `Student` does."""
     drawn: bool = False
-    """Whether its actions start from a drawn x_0, as the teacher's do; else from 0, where it was taught by
-    demonstrations and does what it would do itself."""
+    """Whether its actions start from a drawn x_0, as the teacher's do; else from 0, where it does what it was shown."""
 
 
 class StudentActor:

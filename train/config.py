@@ -107,10 +107,12 @@ class LossWeights:
     text: float = 0.1
     """Robot: mean squared error of the standardised text features."""
     actions: float = 5.0
-    """Robot: mean squared error of the action chunk to the teacher's at the same x_0, normalised units."""
-    demonstration: float = 5.0
+    """Robot: mean squared error of the action chunk to the teacher's at the same drawn x_0, normalised units."""
+    demonstration: float = 1.0
     """Robot: behaviour cloning at x_0 = 0, from which the student acts: mean squared error to the demonstrated chunk,
-    normalised units. 0: it acts as the teacher does on average."""
+    normalised units. 0: as if nothing had been shown; then it learns to act as the teacher does on average."""
+    imitation: float = 1.0
+    """Robot: the same where nothing was shown (rounds): to the mean over the teacher's draws."""
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
     saliency: float = 1.0

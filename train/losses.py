@@ -109,6 +109,11 @@ def weighted(terms: Sequence[Term], weights: Float[Array, " k"]) -> Term:
     return sum(weight * term[0] for weight, term in zip(weights, terms, strict=True)), terms[0][1]
 
 
+def share(values: Float[Array, "*n"], mask: Bool[Array, "*n"], *, of: Bool[Array, "*n"]) -> Term:
+    """Those in the mask, as a mean over all that count: with few of them the term is small, not noisy."""
+    return masked(values, mask)[0], of.sum().astype(jnp.float32)
+
+
 def masked(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Term:
     """The term of values where the mask is true."""
     return jnp.where(mask, values, 0.0).sum(), mask.sum().astype(jnp.float32)

@@ -16,6 +16,9 @@ FILE = "config.json"
 FREE = ("launch", "versions")
 """Fields that a resume may change: neither decides a number."""
 
+OBJECTIVE = 2
+"""Of students that act: 1 learned demonstrations at drawn x_0 and acted from there, 2 learns and acts at x_0 = 0."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -32,6 +35,8 @@ class Record:
     teacher: dict[str, Any]
     """Who made the features: id, digest, provenance, licence, layout."""
     versions: dict[str, str]
+    objective: int = 1
+    """What the losses mean, where that has changed: a run of another is another run."""
 
 
 def make(
@@ -47,6 +52,7 @@ def make(
         store=source.digest,
         teacher=dataclasses.asdict(source.teacher),
         versions={name: importlib.metadata.version(name) for name in packages},
+        objective=OBJECTIVE if student.control else 1,
     )
 
 

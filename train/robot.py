@@ -108,9 +108,15 @@ def flat(values: Shaped[Array, "b m *n"]) -> Shaped[Array, "bm *n"]:
     return values.reshape(-1, *values.shape[2:])
 
 
-def unseen(terms: Callable[..., Any]) -> Callable[..., Any]:
-    """The same losses as if nothing had been demonstrated: at x_0 = 0 the teacher's mean chunk is the target."""
-    return lambda student, batch, key: terms(student, batch | {"shown": jnp.zeros_like(batch["shown"])}, key)
+def taught(module: Any, batch: Batch) -> Float[Array, "b h a"]:
+    """What is learned at x_0 = 0: the demonstrated chunk, or where none was shown the mean over the teacher's draws."""
+    mean = limited(module, batch["actions"]).mean(axis=1)
+    return jnp.where(batch["shown"][:, None, None], limited(module, batch["demonstration"]), mean)
+
+
+def unseen(of: Callable[..., Any]) -> Callable[..., Any]:
+    """Losses or scores (student, batch, key) as if nothing had been demonstrated."""
+    return lambda student, batch, key: of(student, batch | {"shown": jnp.zeros_like(batch["shown"])}, key)
 
 
 def vision_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
@@ -205,25 +211,21 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
 
 
 def acting(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
-    """Actions after every step of the Control IRP: at the teacher's x_0 its own; at x_0 = 0 the demonstrated ones, or
-    the mean over the teacher's draws where nothing was demonstrated. So neither target pulls at the other."""
-    module, states = student.control, found.states["control"]
-    teacher = limited(module, batch["actions"][:, found.draws])
-    teacher = jnp.concatenate([teacher, teacher.mean(axis=1, keepdims=True)], axis=1)
-    shown = limited(module, batch["demonstration"])
-    valid = jnp.broadcast_to(batch["valid"][:, None], teacher.shape[:2])
-    exemplary = batch["valid"] & batch["shown"]
-    imitated = valid.at[:, -1].set(batch["valid"] & ~batch["shown"])
+    """Actions after every step of the Control IRP: at drawn x_0 the teacher's; at x_0 = 0, from where the student acts,
+    what it is `taught`. A sample weighs the same there whether it was shown or is imitated."""
+    module, states, valid = student.control, found.states["control"], batch["valid"]
+    target = limited(module, batch["actions"][:, found.draws])
+    target = jnp.concatenate([target, taught(module, batch)[:, None]], axis=1)
+    rows = jnp.broadcast_to(valid[:, None], target.shape[:2])
     weights = losses.rising(len(states) - 1)
-    said = [state.x["actions"].reshape(teacher.shape) for state in states]
-    error = [losses.chunk_error(flat(y), flat(teacher)) for y in said]
-    judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
+    error = [losses.chunk_error(flat(s.x["actions"].reshape(target.shape)), flat(target)) for s in states]
+    error = [each.reshape(rows.shape) for each in error]
+    judged = [module.log_error(jax.lax.stop_gradient(state)).reshape(rows.shape) for state in states]
     parts = {
-        "actions": [losses.masked(e, flat(imitated)) for e in error],
-        "demonstration": [losses.masked(losses.chunk_error(y[:, -1], shown), exemplary) for y in said],
-        "energy": [
-            losses.log_error(j[:, None], e[:, None], flat(valid)[:, None]) for j, e in zip(judged, error, strict=True)
-        ],
+        "actions": [losses.masked(e[:, :-1], rows[:, :-1]) for e in error],
+        "demonstration": [losses.share(e[:, -1], valid & batch["shown"], of=valid) for e in error],
+        "imitation": [losses.share(e[:, -1], valid & ~batch["shown"], of=valid) for e in error],
+        "energy": [losses.log_error(j, e, rows) for j, e in zip(judged, error, strict=True)],
     }
     extras = {f"action_error/step_{k}": term for k, term in enumerate(parts["actions"])}
     return {name: losses.weighted(each, weights) for name, each in parts.items()}, extras

@@ -70,34 +70,35 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
 
 
 def score(student: Student, batch: robot.Batch, found: robot.Unrolled) -> dict[str, Array]:
-    """Sums of one validation batch, over all draws of the teacher, per refinement step k; those of what was shown are
-    of x_0 = 0 alone.
+    """Sums of one validation batch per refinement step k: over the teacher's draws, and of x_0 = 0 (`own`), from where
+    the student acts, against what it is taught there.
 
-    sse, residual_sse, shown_sse [k]; total [a], square, residual_square [], shown_total [a], shown_square [];
-    count []; error, energy [b, k] per sample; valid [b]; vision_error, language_error [b] after their last steps.
+    sse, residual_sse, own_sse [k]; total [a], square, residual_square [], own_total [a], own_square []; count,
+    own_count []; error, energy [b, k] of each sample at x_0 = 0; valid [b]; vision_error, language_error [b] after
+    their last steps.
     """
     module, states, draws = student.control, found.states["control"], found.draws
     count = draws.shape[0]
     shape = (-1, count + 1, *batch["demonstration"].shape[1:])
     valid = batch["valid"][:, None, None, None]
     teacher = jnp.where(valid, robot.limited(module, batch["actions"][:, draws]), 0.0)
-    shown = jnp.where(valid, robot.limited(module, batch["demonstration"])[:, None], 0.0)
+    taught = jnp.where(valid[:, 0], robot.taught(module, batch), 0.0)
     answers = [jnp.where(valid, state.x["actions"].reshape(shape), 0.0) for state in states]
-    said, own = [y[:, :-1] for y in answers], [y[:, -1:] for y in answers]
-    errors = [jnp.square(y - teacher) for y in said]
+    said, own = [y[:, :-1] for y in answers], [y[:, -1] for y in answers]
+    errors, missed = [jnp.square(y - teacher) for y in said], [jnp.square(y - taught) for y in own]
     return {
         "sse": jnp.stack([e.sum() for e in errors]),
         "residual_sse": jnp.stack([jnp.square(_residual(y) - _residual(teacher)).sum() for y in said]),
-        "shown_sse": jnp.stack([jnp.square(y - shown).sum() for y in own]),
+        "own_sse": jnp.stack([e.sum() for e in missed]),
         "total": teacher.sum(axis=(0, 1, 2)),
         "square": jnp.square(teacher).sum(),
         "residual_square": jnp.square(_residual(teacher)).sum(),
-        "shown_total": shown.sum(axis=(0, 1, 2)),
-        "shown_square": jnp.square(shown).sum(),
-        "shown_count": batch["valid"].sum() * teacher.shape[2],
+        "own_total": taught.sum(axis=(0, 1)),
+        "own_square": jnp.square(taught).sum(),
+        "own_count": batch["valid"].sum() * teacher.shape[2],
         "count": batch["valid"].sum() * count * teacher.shape[2],
-        "error": jnp.stack([e.mean(axis=(1, 2, 3)) for e in errors], axis=1),
-        "energy": jnp.stack([state.energy.reshape(-1, count + 1)[:, :-1].mean(axis=1) for state in states], axis=1),
+        "error": jnp.stack([e.mean(axis=(1, 2)) for e in missed], axis=1),
+        "energy": jnp.stack([state.energy.reshape(-1, count + 1)[:, -1] for state in states], axis=1),
         "valid": batch["valid"],
         **_token_errors(student, batch, found),
     }
@@ -119,11 +120,12 @@ def _residual(actions: Float[Array, "b n h a"]) -> Float[Array, "b n h a"]:
 
 
 def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Validation metrics of actions (DESIGN.md section 6); `action_r2` and `demonstration_r2` are of the last step."""
+    """Validation metrics of actions (DESIGN.md section 6), of the last step and of each. `action_r2` and `residual_r2`:
+    at drawn x_0 to the teacher's; `own_r2`: from x_0 = 0 to what is taught there."""
     total, error, energy = vision.gathered([{n: p[n] for n in p if n not in TOKEN_ERRORS} for p in parts])
     spread = total["square"] - np.square(total["total"]).sum() / total["count"]
-    shown_mean = total["shown_total"] / total["shown_count"]
-    shown = total["shown_square"] - total["shown_count"] * np.square(shown_mean).sum()
+    own_mean = total["own_total"] / total["own_count"]
+    own = total["own_square"] - total["own_count"] * np.square(own_mean).sum()
     values = total["count"] * len(total["total"])
     summary = {"action_mse": total["sse"][-1] / values, "median_error": np.median(error[:, -1])}
     summary["energy_rank_correlation"] = vision.rank_correlation(energy[:, -1], error[:, -1])
@@ -132,7 +134,7 @@ def summarise(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
     for name, sse, sst in (
         ("action_r2", total["sse"], spread),
         ("residual_r2", total["residual_sse"], total["residual_square"]),
-        ("demonstration_r2", total["shown_sse"], shown),
+        ("own_r2", total["own_sse"], own),
     ):
         summary[name] = 1 - sse[-1] / max(sst, 1e-12)
         summary |= {f"{name}/step_{k}": 1 - value / max(sst, 1e-12) for k, value in enumerate(sse)}

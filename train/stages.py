@@ -68,8 +68,8 @@ LANGUAGE = dataclasses.replace(
 CONTROL = dataclasses.replace(
     ROBOT_VISION,
     name="components/control",
-    metric="action_r2",
-    shown=("action_r2", "residual_r2", "action_mse", "demonstration_r2", "energy_rank_correlation"),
+    metric="own_r2",
+    shown=("own_r2", "action_r2", "residual_r2", "action_mse", "energy_rank_correlation"),
     trains=lambda path: path[0] == "control",
     terms=robot.control_terms,
     measure=robot_scores.measure,
@@ -117,9 +117,8 @@ STAGES = {
 def select(options: config.Config, task: str | None) -> Stage | None:
     """The stage that was asked for, on a store of this task; ConfigError listing those that are built where it is not.
 
-    Where the teacher's actions count for nothing, the demonstrated ones decide what is best; where those count for
-    nothing, the teacher's mean takes their place. Without a task: None, once
-    it is certain that the stage is built for one.
+    Where demonstrations count for nothing, the teacher's mean takes their place. Without a task: None, once it is
+    certain that the stage is built for one.
     """
     component = options.component if options.stage == "components" else None
     if task is None and any(key[1:] == (options.stage, component) for key in STAGES):
@@ -131,8 +130,6 @@ def select(options: config.Config, task: str | None) -> Stage | None:
         built = "; ".join(dict.fromkeys(" --component ".join(["--stage " + name[0], *name[1:]]) for name in names))
         where = f" for a store of task {task!r}" if task else ""
         raise config.ConfigError(f"{asked} is not built yet{where}; built are: {built}")
-    if found.metric == "action_r2" and not options.loss.demonstration:
-        return dataclasses.replace(found, terms=robot.unseen(found.terms))
-    if found.metric == "action_r2" and not options.loss.actions:
-        return dataclasses.replace(found, metric="demonstration_r2")
+    if found.metric == "own_r2" and not options.loss.demonstration:
+        return dataclasses.replace(found, terms=robot.unseen(found.terms), measure=robot.unseen(found.measure))
     return found

@@ -1,4 +1,5 @@
-"""The Control IRP: a flow map that carries a noise x_0 to the teacher's action chunk for the same x_0."""
+"""The Control IRP: a flow map that carries a noise x_0 to the teacher's action chunk for the same x_0, and x_0 = 0 to
+what the student itself does."""
 
 import dataclasses
 from typing import Any
@@ -68,9 +69,10 @@ class ControlIrp(nnx.Module):
         return irp.Description(
             name="control",
             state_space="actions float32 [b, horizon, width] in normalised units within the limits; hidden tokens",
-            noise="x_0 float32 [b, horizon, width], standard normal: the one given, else drawn from the key",
-            error="actions: mean squared distance to the teacher's chunk at the same x_0 over horizon and width, in "
-            "normalised units",
+            noise="x_0 float32 [b, horizon, width]: the one given (standard normal: as the teacher would act at it); "
+            "without one 0, which is never drawn: what the student itself would do",
+            error="actions: mean squared distance over horizon and width, in normalised units, to the teacher's chunk "
+            "at the same x_0; at x_0 = 0 to what is taught there",
             max_steps=self.config.max_steps,
         )
 
@@ -82,7 +84,7 @@ class ControlIrp(nnx.Module):
         split = self.keys_values(seen).reshape(b, n, 2, self.config.heads, -1).astype(jnp.dtype(self.config.dtype))
         mean = layers.masked_mean(seen, context["mask"])
         features = jax.nn.gelu(self.situation(jnp.concatenate([state, mean], axis=-1)), approximate=True)
-        noise = self._noise(inputs, b, key)
+        noise = self._noise(inputs, b)
         rows = noise.shape[0]
         prior, robot = self.prior(features).reshape(b, *noise.shape[1:]), self.robot(state)[:, None]
         prior, features, robot = (jnp.repeat(each, rows // b, axis=0) for each in (prior, features, robot))
@@ -101,10 +103,10 @@ class ControlIrp(nnx.Module):
             )
         return inputs.state[:, 0]
 
-    def _noise(self, inputs: irp.Inputs, batch: Any, key: Array) -> Float[Array, "m h a"]:
+    def _noise(self, inputs: irp.Inputs, batch: Any) -> Float[Array, "m h a"]:
         chunk = (self.actions.horizon, self.actions.width)
         if inputs.noise is None:
-            return jax.random.normal(key, (batch, *chunk), jnp.float32)
+            return jnp.zeros((batch, *chunk), jnp.float32)
         if inputs.noise.ndim != 3 or inputs.noise.shape[1:] != chunk or inputs.noise.shape[0] % batch:
             raise ValueError(
                 f"Inputs.noise must be float32 [b, {chunk[0]}, {chunk[1]}], or [b * n, ...] for n draws each; got "

@@ -35,3 +35,8 @@ def test_one_that_had_is_named_with_what_it_had(run):
 def test_other_steps_are_named(run):
     longer = dataclasses.replace(run, record=dataclasses.replace(run.record, steps=run.record.steps + 1))
     assert "other steps than the student" in contestants.Cast({"student": [run], "tokens": [longer]}).uneven("tokens")
+
+
+def test_a_run_of_another_objective_is_named(run):
+    old = dataclasses.replace(run, record=dataclasses.replace(run.record, objective=1))
+    assert "other recipe than the student" in contestants.Cast({"student": [run], "tokens": [old]}).uneven("tokens")

@@ -118,6 +118,12 @@ def test_a_run_that_cannot_act_says_what_to_train(run, tmp_path):
         control.load(bare, rows=4)
 
 
+def test_a_run_that_was_never_taught_to_act_from_zero_is_to_be_trained_again(run):
+    old = dataclasses.replace(run, record=dataclasses.replace(run.record, objective=1))
+    with pytest.raises(runs.RunError, match="train it again"):
+        control.load(old, rows=4)
+
+
 @pytest.fixture
 def alien(actor):
     """The embodiment of a robot with another camera."""

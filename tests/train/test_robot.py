@@ -10,7 +10,21 @@ from flax import nnx
 
 from bridge import store
 from student_jax.student import Student
-from train import checkpoint, config, data, losses, main, robot, robot_data, robot_scores, sources, stages, state, words
+from train import (
+    checkpoint,
+    config,
+    data,
+    losses,
+    main,
+    record,
+    robot,
+    robot_data,
+    robot_scores,
+    sources,
+    stages,
+    state,
+    words,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +57,10 @@ KEY = jax.random.key(0)
 def test_observations_are_what_the_store_holds(reader, material):
     source = material.sources.validation
     read = source.read(np.array([1, 0]))
-    record = reader.records("validation")[1]
-    np.testing.assert_array_equal(read["video"][0, 0], reader.record("frames", record))
-    np.testing.assert_array_equal(read["fused_tokens"][0].reshape(32, -1), reader.record("fused_tokens", record))
-    np.testing.assert_array_equal(read["actions"][0], reader.record("actions", record)[0])
+    row = reader.records("validation")[1]
+    np.testing.assert_array_equal(read["video"][0, 0], reader.record("frames", row))
+    np.testing.assert_array_equal(read["fused_tokens"][0].reshape(32, -1), reader.record("fused_tokens", row))
+    np.testing.assert_array_equal(read["actions"][0], reader.record("actions", row)[0])
     assert read["tokens"].shape == (2, material.settings.language.length)
     assert (read["tokens"][0] != read["tokens"][1]).any(), "they were asked different things"
 
@@ -104,26 +118,57 @@ def test_a_teacher_who_says_what_the_student_says_is_met_exactly(student, batch)
     assert summary["residual_r2"] == pytest.approx(1, abs=1e-6)
 
 
-def test_what_was_demonstrated_pulls_at_no_draw_and_the_teacher_not_at_the_students_own(student, batch):
-    """x_0 = 0 learns the demonstrations, drawn x_0 the teacher; the mean of its draws only where nothing was shown."""
-    named = lambda terms, **changed: terms(student, batch | changed, KEY)[0]  # noqa: E731
-    plain, unshown = named(robot.terms), robot.unseen(robot.terms)
-    other = named(robot.terms, demonstration=batch["demonstration"] + 1)
-    assert losses.mean(other["actions"]) == losses.mean(plain["actions"])
-    assert losses.mean(other["demonstration"]) != losses.mean(plain["demonstration"])
-    taught = named(robot.terms, actions=batch["actions"] + 1)
-    assert losses.mean(taught["demonstration"]) == losses.mean(plain["demonstration"])
-    assert plain["actions"][1] == 6 * 4  # the teacher's draws alone
-    alone = named(unshown)
-    assert (alone["actions"][1], alone["demonstration"][1]) == (6 * 5, 0)
-    again = named(unshown, demonstration=batch["demonstration"] + 1)
-    assert losses.mean(again["actions"]) == losses.mean(alone["actions"])
+def test_each_start_learns_its_own_target(student, batch, monkeypatch):
+    """Every term against its definition: drawn x_0 the teacher, x_0 = 0 what was shown or else the teacher's mean."""
+    monkeypatch.setattr(robot, "DRAWS", 2)  # of 4: the mean is over all of them
+    shown, valid = np.arange(6) % 2 == 0, np.arange(6) < 5
+    given = batch | {"shown": jnp.asarray(shown), "valid": jnp.asarray(valid)}
+    found = robot.unroll(student, given, KEY, until="control")
+    named, _ = robot.acting(student, given, found)
+    limits = np.asarray(student.control.low[...]), np.asarray(student.control.high[...])
+    teacher, demonstrated = (np.clip(np.asarray(batch[name]), *limits) for name in ("actions", "demonstration"))
+    taught = np.where(shown[:, None, None], demonstrated, teacher.mean(axis=1))
+    target = np.concatenate([teacher[:, np.asarray(found.draws)], taught[:, None]], axis=1)
+    states = found.states["control"]
+    error = [np.square(np.asarray(s.x["actions"]).reshape(target.shape) - target).mean(axis=(2, 3)) for s in states]
+    wanted = {
+        "actions": [e[valid, :-1].mean() for e in error],
+        "demonstration": [e[valid & shown, -1].sum() / 5 for e in error],
+        "imitation": [e[valid & ~shown, -1].sum() / 5 for e in error],
+        "energy": [huber(student.control.log_error(s), e)[valid].mean() for s, e in zip(states, error, strict=True)],
+    }
+    for name, by_step in wanted.items():
+        expected = np.dot(np.array([1, 2, 3]) / 6, by_step)
+        np.testing.assert_allclose(losses.mean(named[name]), expected, rtol=1e-5, err_msg=name)
 
 
-def test_a_student_is_shown_its_own_mean_where_the_demonstrations_count_for_nothing():
-    silent = config.Config(stage="end-to-end", loss=config.LossWeights(demonstration=0.0))
-    assert stages.select(silent, "robot").terms is not robot.terms
-    assert stages.select(config.Config(stage="end-to-end"), "robot").terms is robot.terms
+def huber(predicted, error):
+    miss = np.abs(np.asarray(predicted).reshape(error.shape) - np.log(error))
+    return np.where(miss <= 1, 0.5 * miss**2, miss - 0.5)
+
+
+def test_the_last_start_is_zero_and_scored_by_itself(student, batch):
+    zero = robot.unroll(student, batch | {"noise": jnp.zeros_like(batch["noise"])}, KEY, until="control")
+    own = np.asarray(zero.states["control"][-1].x["actions"]).reshape(6, -1, 4, 2)[:, 0]
+    mixed = batch | {"shown": jnp.arange(6) < 3}
+    part = jax.tree.map(np.asarray, robot_scores.measure(student, mixed, KEY))
+    taught = np.asarray(robot.taught(student.control, mixed))
+    np.testing.assert_allclose(part["own_sse"][-1], np.square(own - taught).sum(), rtol=1e-4)
+    np.testing.assert_allclose(part["error"][:, -1], np.square(own - taught).mean(axis=(1, 2)), rtol=1e-3)
+    energies = np.asarray(zero.states["control"][-1].energy).reshape(6, -1)[:, 0]
+    np.testing.assert_allclose(part["energy"][:, -1], energies, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chosen", [{"stage": "end-to-end"}, {"stage": "components", "component": "control"}])
+def test_where_demonstrations_count_for_nothing_the_teachers_mean_is_learned_and_scored(student, batch, chosen):
+    silent = stages.select(config.Config(**chosen, loss=config.LossWeights(demonstration=0.0)), "robot")
+    plain = stages.select(config.Config(**chosen), "robot")
+    mean = np.asarray(robot.limited(student.control, batch["actions"]).mean(axis=1))
+    assert losses.mean(silent.terms(student, batch, KEY)[0]["demonstration"]) == 0
+    assert losses.mean(plain.terms(student, batch, KEY)[0]["imitation"]) == 0
+    scored = silent.measure(student, batch, KEY)["own_total"]
+    np.testing.assert_allclose(scored, mean.sum(axis=(0, 1)), rtol=1e-4)
+    assert np.abs(scored - plain.measure(student, batch, KEY)["own_total"]).max() > 1e-3
 
 
 def test_a_padded_row_counts_for_nothing(student, batch):
@@ -131,7 +176,7 @@ def test_a_padded_row_counts_for_nothing(student, batch):
     poison = {name: batch[name].at[5].add(7) for name in ("actions", "demonstration", "noise")}
     few = jax.tree.map(np.asarray, robot_scores.measure(student, batch | {"valid": valid}, KEY))
     same = jax.tree.map(np.asarray, robot_scores.measure(student, batch | poison | {"valid": valid}, KEY))
-    for name in ("sse", "square", "count", "shown_square", "residual_sse"):
+    for name in ("sse", "square", "count", "own_square", "residual_sse"):
         np.testing.assert_allclose(few[name], same[name], rtol=1e-6, err_msg=name)
 
 
@@ -145,8 +190,8 @@ def test_scores_follow_their_definition():
         "sse": np.array([np.square(said - teacher).sum()]),
         "residual_sse": np.array([np.square(residual).sum()]),
         "residual_square": np.square(residual).sum(),
-        "shown_sse": np.array([0.0]), "shown_total": teacher[:, 0].sum((0, 1)), "shown_count": 150,
-        "shown_square": np.square(teacher[:, 0]).sum(), "total": teacher.sum((0, 1, 2)),
+        "own_sse": np.array([0.0]), "own_total": teacher[:, 0].sum((0, 1)), "own_count": 150,
+        "own_square": np.square(teacher[:, 0]).sum(), "total": teacher.sum((0, 1, 2)),
         "square": np.square(teacher).sum(), "count": 300,
         "error": np.ones((50, 1)), "energy": np.ones((50, 1)), "valid": np.ones(50, bool),
         "vision_error": np.full(50, 0.25), "language_error": np.full(50, 0.5),
@@ -155,7 +200,7 @@ def test_scores_follow_their_definition():
     assert summary["residual_r2"] == pytest.approx(0)
     total = np.square(teacher - teacher.mean((0, 1, 2))).sum()
     assert summary["action_r2"] == pytest.approx(1 - np.square(said - teacher).sum() / total)
-    assert summary["demonstration_r2"] == pytest.approx(1)
+    assert summary["own_r2"] == pytest.approx(1)
     assert summary["action_mse"] == pytest.approx(np.square(said - teacher).mean())
     found = {path: float(value) for path, value in robot.calibrate_all(summary).items()}
     assert found == {(name, "error_scale"): e for name, e in (("control", 1.0), ("vision", 0.25), ("language", 0.5))}
@@ -208,7 +253,7 @@ def test_the_command_trains_everything_and_keeps_what_a_policy_needs(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     names = {name for row in rows for name in row}
     assert {"loss/tokens", "loss/fused", "loss/text", "loss/actions", "loss/objects", "share/actions"} <= names
-    assert {"action_r2", "residual_r2", "demonstration_r2"} <= names
+    assert {"action_r2", "residual_r2", "own_r2"} <= names
     assert all(float(module.error_scale[...]) != 1.0 for module in student.modules.values())
 
 
@@ -220,6 +265,14 @@ def test_a_resumed_run_equals_an_unbroken_one(robot_stored, trained, tmp_path):
     one, other = (checkpoint.load_student(path, "last", "params")[0] for path in (trained, out))
     for a, b in zip(*(jax.tree.leaves(nnx.to_pure_dict(nnx.state(s))) for s in (one, other)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_of_another_objective_is_not_gone_on_with(trained, tmp_path):
+    tree = json.loads((trained / record.FILE).read_text())
+    assert tree.pop("objective") == record.OBJECTIVE
+    (tmp_path / record.FILE).write_text(json.dumps(tree))
+    with pytest.raises(config.ConfigError, match="objective: 1 -> 2"):
+        record.begin(tmp_path, record.read(trained), resume=True)
 
 
 def test_a_component_starts_from_another_run_and_leaves_the_rest_alone(robot_stored, trained, tmp_path):
