@@ -95,8 +95,8 @@ ATTENTION = dataclasses.replace(
 ORCHESTRATION = dataclasses.replace(
     ATTENTION,
     name="orchestration",
-    metric="action_r2",
-    shown=("action_r2", "action_r2_planned", "steps_saved", "saliency_overlap", "confidence_r2"),
+    metric="own_r2",
+    shown=("own_r2", "action_r2", "action_r2_planned", "steps_saved", "saliency_overlap", "confidence_r2"),
     terms=orchestra.terms,
 )
 TOGETHER = dataclasses.replace(
