@@ -51,12 +51,13 @@ robot: $(STAMP)
 	$(BIN)/python -m eval.benchmark --suite metaworld --run runs/student-0 --control demonstrations=runs/alone-0 \
 		--store $(STORE) --teacher standin-robot --out runs/report-robot --resume
 
-# The orchestrator on top of those students, frozen: three seeds, then what it is worth. An hour and a half; resumable.
-SAGE := $(BIN)/python -m train.main --stage orchestration --preset standin --store $(STORE) $(FAST) --steps 400 --eval-every 100 \
-	--patience 0 --loss.objects 0
+# The orchestrator on top of those students, first alone, then with everything; then what it is worth. Resumable.
+SAGE := $(BIN)/python -m train.main --preset standin --store $(STORE) --optimiser muon --eval-every 100 --patience 0 --loss.objects 0
 sage: $(STAMP)
 	for seed in $(SEEDS); do \
-		$(SAGE) --init runs/student-$$seed --out runs/sage-$$seed --seed $$seed \
+		$(SAGE) --stage orchestration --steps 300 --lr 8e-3 --init runs/student-$$seed --out runs/h-$$seed --seed $$seed \
+			$$(test ! -e runs/h-$$seed/config.json || echo --resume) || exit 1; \
+		$(SAGE) --stage end-to-end --steps 400 --lr 4e-3 --init runs/h-$$seed --out runs/sage-$$seed --seed $$seed \
 			$$(test ! -e runs/sage-$$seed/config.json || echo --resume) || exit 1; done
 	$(BIN)/python -m eval.benchmark --suite sage $(foreach seed,$(SEEDS),--run runs/sage-$(seed)) \
 		--store $(STORE) --out runs/report-sage --resume
