@@ -122,11 +122,15 @@ class Bench:
 
 
 def before(run: runs.Run) -> runs.Run:
-    """The run that an orchestrated one was built on."""
-    folder = pathlib.Path(run.record.config.init)
-    if not run.record.config.init or not folder.is_dir():
-        raise runs.RunError(f"{run.folder} was built on {folder}, which is not there any more: its ablation needs it")
-    return runs.load([folder], "last")[0]
+    """The run without an H-module that an orchestrated one was built on, however many runs ago."""
+    while run.record.student.h_module is not None:
+        folder = pathlib.Path(run.record.config.init)
+        if not run.record.config.init or not folder.is_dir():
+            raise runs.RunError(
+                f"{run.folder} was built on {folder}, which is not there any more: an ablation needs it"
+            )
+        run = runs.load([folder], "last")[0]
+    return run
 
 
 def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
