@@ -13,7 +13,7 @@ from train.actor import Effort
 
 STUDENT, DEMONSTRATIONS = "student", "demonstrations"
 OWN = ("energy", "demonstration", "objects")
-"""Losses that need no teacher."""
+"""Losses that need no teacher, or (energy) reach nothing but the head that predicts the error."""
 EFFORTS = {
     "student_one_step": Effort(steps=1),
     "student_halting": Effort(halting=True),

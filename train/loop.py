@@ -149,12 +149,11 @@ class Trainer:
         if row is None:
             return
         number, values = row
-        shares = {name: value for name, value in values.items() if name.startswith("share/")}
-        if shares or number % self.options.loop.log_every == 0 or number == 1:
+        measured = any(name.startswith("share/") for name in values)
+        if measured or number % self.options.loop.log_every == 0 or number == 1:
             self.log.write(number, "train", values)
-        for name, value in shares.items():
-            if value < LEAST_SHARE:
-                show.say(f"step {number}  {name[6:]} has {value:.2%} of the gradient: raise --loss.{name[6:]}")
+        for name in starved(values):
+            show.say(f"step {number}  {name} has {values['share/' + name]:.2%} of the gradient: raise --loss.{name}")
         show.step(number, values["loss"])
 
     def _validate(self, show: display.Display) -> None:
@@ -196,3 +195,9 @@ def make_functions(
         measure=step.make_measure(graph, stage, mesh),
         shares=step.make_shares(graph, stage, options, mesh),
     )
+
+
+def starved(values: dict[str, float]) -> list[str]:
+    """Losses with less than `LEAST_SHARE` of the gradient, but for those that are nought: they had nothing to count."""
+    named = {name.removeprefix("share/"): value for name, value in values.items() if name.startswith("share/")}
+    return [name for name, value in named.items() if value < LEAST_SHARE and values.get(f"loss/{name}") != 0]

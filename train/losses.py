@@ -87,9 +87,9 @@ def row_mse(predicted: Float[Array, "b c"], target: Float[Array, "b c"], mask: B
     return masked(jnp.square(predicted - jax.lax.stop_gradient(target)).mean(axis=-1), mask)
 
 
-def chunk_error(predicted: Float[Array, "b h a"], target: Float[Array, "b h a"]) -> Float[Array, " b"]:
+def chunk_error(predicted: Float[Array, "*n h a"], target: Float[Array, "*n h a"]) -> Float[Array, "*n"]:
     """Mean squared error of each action chunk, in normalised units."""
-    return jnp.square(predicted - jax.lax.stop_gradient(target)).mean(axis=(1, 2))
+    return jnp.square(predicted - jax.lax.stop_gradient(target)).mean(axis=(-2, -1))
 
 
 def places(told: Float[Array, "b f n 3"], truth: Float[Array, "b f n 2"], mask: Bool[Array, " b"]) -> Term:

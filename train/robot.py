@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from student_jax import irp
 from student_jax.sage import budget, h_module, orchestrator
@@ -67,7 +67,8 @@ def unroll(
     for index, (name, module) in enumerate(student.modules.items()):
         if name == "control":
             draws = chosen(batch, jax.random.fold_in(key, 99))
-            given = dataclasses.replace(given, noise=flat(started(batch["noise"][:, draws])))
+            starts = started(batch["noise"][:, draws])
+            given = dataclasses.replace(given, noise=starts.reshape(-1, *starts.shape[2:]))
         if frozen and name == until:
             given = jax.lax.stop_gradient(given)
         here = jax.random.fold_in(key, index)
@@ -101,11 +102,6 @@ def chosen(batch: Batch, key: Array) -> Array:
 def started(noise: Float[Array, "b n h a"]) -> Float[Array, "b m h a"]:
     """The draws and, last, x_0 = 0, which is never drawn: from there the student says what it would do itself."""
     return jnp.concatenate([noise, jnp.zeros_like(noise[:, :1])], axis=1)
-
-
-def flat(values: Shaped[Array, "b m *n"]) -> Shaped[Array, "bm *n"]:
-    """Every start of every sample a row of its own."""
-    return values.reshape(-1, *values.shape[2:])
 
 
 def taught(module: Any, batch: Batch) -> Float[Array, "b h a"]:
@@ -218,8 +214,7 @@ def acting(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, l
     target = jnp.concatenate([target, taught(module, batch)[:, None]], axis=1)
     rows = jnp.broadcast_to(valid[:, None], target.shape[:2])
     weights = losses.rising(len(states) - 1)
-    error = [losses.chunk_error(flat(s.x["actions"].reshape(target.shape)), flat(target)) for s in states]
-    error = [each.reshape(rows.shape) for each in error]
+    error = [losses.chunk_error(state.x["actions"].reshape(target.shape), target) for state in states]
     judged = [module.log_error(jax.lax.stop_gradient(state)).reshape(rows.shape) for state in states]
     parts = {
         "actions": [losses.masked(e[:, :-1], rows[:, :-1]) for e in error],

@@ -54,7 +54,7 @@ class Words:
         """Ids of one text, without padding."""
         try:
             return self._tokenizer.encode(text).ids
-        except UnicodeEncodeError as error:
+        except (UnicodeEncodeError, TypeError) as error:  # half a character, by the version of tokenizers
             raise WordsError(f"not a valid unicode text: {text!r}") from error
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

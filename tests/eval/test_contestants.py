@@ -8,7 +8,9 @@ from eval import contestants, runs
 from train import config
 
 pytestmark = pytest.mark.usefixtures("quickly")
-ALONE = dict.fromkeys(("tokens", "cosine", "attention", "rise", "fused", "fused_cosine", "text", "actions"), 0.0)
+ALONE = dict.fromkeys(
+    ("tokens", "cosine", "attention", "rise", "fused", "fused_cosine", "text", "actions", "imitation"), 0.0
+)
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_vision_with_and_without_the_rest(model, ma
     jax.tree.map(np.testing.assert_array_equal, other, mine)
 
 
-def test_one_program_serves_every_batch_size_and_draws_its_own_noise(model, run, make_observation):
+def test_one_program_serves_every_batch_size_and_acts_alike_whatever_the_key(model, run, make_observation):
     """Folded, exported with a symbolic batch and the weights as arguments, for two platforms, reloaded from bytes."""
     graph, state = nnx.split(model.folded())
     weights, names = jax.tree.flatten(nnx.to_pure_dict(state))
@@ -140,12 +140,11 @@ def test_one_program_serves_every_batch_size_and_draws_its_own_noise(model, run,
     exported = jax.export.export(jax.jit(apply), platforms=["cpu", "cuda"])(shapes, *arguments(b))
     program = jax.export.deserialize(exported.serialize())
     for size in (4, 1):
-        inputs = make_observation(b=size, context=False)
+        inputs = make_observation(b=size, context=False, noise=False)
         parts = [inputs.video, inputs.state, inputs.tokens, inputs.token_mask, inputs.frame_mask]
         atp, trust, _ = plenty(size)
         one, two = (program.call(weights, parts, atp, trust, seed)[0] for seed in (0, 1))
         assert one["actions"].shape == (size, 4, 3)
-        assert np.abs(one.pop("actions") - two.pop("actions")).max() > 1e-3
         jax.tree.map(np.testing.assert_array_equal, one, two)
         if size == 4:
             expected = run(inputs, atp, trust, KEY).features

@@ -70,3 +70,9 @@ def test_the_step_counts_moves_the_parameters_and_leaves_the_statistics(alone):
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(config.ConfigError, match="--host-devices is 64, but jax already runs with 8"):
         sharding.make_mesh(64, 64)
+
+
+def test_a_loss_is_called_starved_unless_it_had_nothing_to_count():
+    shares = {"share/tokens": 0.9, "share/fused": 0.001, "share/imitation": 0.0, "share/dead": 0.0}
+    losses = {"loss/tokens": 1.0, "loss/fused": 0.2, "loss/imitation": 0.0, "loss/dead": 0.3}
+    assert loop.starved(shares | losses) == ["fused", "dead"]

@@ -72,6 +72,11 @@ def test_a_long_text_names_the_limit(made):
         made.encode(["open the drawer", "xyzzy plugh"], 3)
 
 
+def test_half_a_character_is_named(made):
+    with pytest.raises(words.WordsError, match="not a valid unicode text"):
+        made.ids("open the \ud83d drawer")
+
+
 def test_training_is_deterministic_in_any_order_and_process(made):
     assert words.train(reversed(SENTENCES), 400) == made
     program = f"from train import words; import sys; sys.stdout.write(words.train({SENTENCES!r}, 400).to_json())"
