@@ -112,7 +112,7 @@ def teacher_saliency(seen: Observations) -> np.ndarray:
 
 
 class Spender:
-    """A student at any budget, one compiled program for each kind of depth."""
+    """A student at any budget, one compiled program with the H-module's plan and one for any fixed depth."""
 
     def __init__(self, student: Student):
         self.student = student.folded()
@@ -141,19 +141,21 @@ class Spender:
         count = len(batch.episode)
         given = batch.inputs | {"noise": batch.inputs["noise"][:, 0], "atp": np.full(count, atp, np.float32)}
         padded = {name: np.resize(value, (BATCH, *value.shape[1:])) for name, value in given.items()}
-        said = [np.asarray(part)[:count] for part in _program(self._graph, depth)(self._state, padded)]
+        program = _program(self._graph, depth is None)
+        said = [np.asarray(part)[:count] for part in program(self._state, padded, np.int32(depth or 0))]
         error = np.square(said[0] - np.clip(batch.actions[:, 0], *self.limits)).mean(axis=(1, 2))
         return said[1].astype(np.float64), error.astype(np.float64), *said[2:]
 
 
 @functools.cache
-def _program(graph: nnx.GraphDef, depth: int | None) -> Callable:
+def _program(graph: nnx.GraphDef, planned: bool) -> Callable:
     @jax.jit
-    def act(state: dict, given: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+    def act(state: dict, given: dict[str, jax.Array], fixed: jax.Array) -> tuple[jax.Array, ...]:
         student, given = nnx.merge(graph, state), dict(given)
         atp = given.pop("atp")
         inputs = irp.Inputs(**given, frame_mask=jnp.ones(given["video"].shape[:3], bool))
         trusted = jnp.full((atp.shape[0], len(student.modules)), 0.9)
+        depth = None if planned else fixed
         found = orchestrator.run(student, inputs, atp, trusted, jax.random.key(0), depth=depth)
         last = found.states["control"]
         told, sure = jnp.zeros((atp.shape[0], 1, 1)), jnp.zeros(atp.shape[0])

@@ -76,14 +76,16 @@ def steps(student: Student, given: cycle.Given, *, rounds: int = 20) -> dict[str
     per step."""
     graph, state = nnx.split(student)
     state = nnx.to_pure_dict(state)
-    found = {}
-    for name, module in student.modules.items():
-        most, program = module.description.max_steps, _only(graph, name)
+    program, found = _counted(graph), {}
+    for index, (name, module) in enumerate(student.modules.items()):
+        most = module.description.max_steps
         taken = {count: [] for count in (0, most)}
         for turn in range(rounds + 1):
             for count, seconds in taken.items():
+                counts = np.zeros(len(student.modules), np.int32)
+                counts[index] = count
                 started = time.perf_counter()
-                jax.block_until_ready(program(state, given, np.int32(count)))
+                jax.block_until_ready(program(state, given, counts))
                 if turn:
                     seconds.append(time.perf_counter() - started)
         beyond = np.median(np.subtract(taken[most], taken[0]))
@@ -91,19 +93,18 @@ def steps(student: Student, given: cycle.Given, *, rounds: int = 20) -> dict[str
     return found
 
 
-def _only(graph: nnx.GraphDef, name: str) -> Callable:
-    """A decision in which the named module alone takes its steps."""
+def _counted(graph: nnx.GraphDef) -> Callable:
+    """A decision in which every module takes so many steps (int32 [m]), and no H-module speaks."""
 
     @jax.jit
-    def run(state: dict, given: dict[str, jax.Array], count: jax.Array) -> jax.Array:
+    def run(state: dict, given: dict[str, jax.Array], counts: jax.Array) -> jax.Array:
         student, inputs = nnx.merge(graph, state), dict(given)
         rows, key = inputs.pop("atp").shape[0], jax.random.key(0)
         inputs.pop("trust")
         inputs = irp.Inputs(**inputs)
-        for other, module in student.modules.items():
-            budget = jnp.full(rows, count if other == name else 0)
-            last, _ = irp.refine(module, inputs, key, budget, orchestrator.NEVER)
-            inputs = orchestrator.tell(student, inputs, other, last, None)
+        for index, (name, module) in enumerate(student.modules.items()):
+            last, _ = irp.refine(module, inputs, key, jnp.full(rows, counts[index]), orchestrator.NEVER)
+            inputs = orchestrator.tell(student, inputs, name, last, None)
         return student.control.output(last)["actions"]
 
     return run

@@ -70,7 +70,7 @@ def run(
     key: Array,
     *,
     mode: Literal["scan", "while"] = "while",
-    depth: int | None = None,
+    depth: int | Int[Array, ""] | None = None,
     silence: tuple[str, ...] = (),
 ) -> Run:
     """Every module in order, within what is left of the budget: ATP that one does not use reaches those after it.
@@ -126,7 +126,7 @@ class Planner:
         brief: h_module.Brief | None,
         trust: Float[Array, "b m"],
         thrift: Float[Array, " b"],
-        depth: int | None,
+        depth: int | Int[Array, ""] | None,
     ):
         self.names, self.brief, self.trust, self.depth = list(student.modules), brief, trust, depth
         self.most = [module.description.max_steps for module in student.modules.values()]
