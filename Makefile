@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-arc robot robot-full standin-robot test soak lint install clean
+.PHONY: demo demo-arc robot robot-full sage standin-robot test soak lint install clean
 
 install: $(STAMP)
 
@@ -50,6 +50,18 @@ robot: $(STAMP)
 	$(E2E) --out runs/alone-0 --loss.objects 0 $(ALONE) $$(test ! -e runs/alone-0/config.json || echo --resume)
 	$(BIN)/python -m eval.benchmark --suite metaworld --run runs/student-0 --control demonstrations=runs/alone-0 \
 		--store $(STORE) --teacher standin-robot --out runs/report-robot --resume
+
+# The orchestrator on top of those students, first alone, then with everything; then what it is worth. Resumable.
+SAGE := $(BIN)/python -m train.main --preset standin --store $(STORE) --optimiser muon --eval-every 100 --patience 0 --loss.objects 0
+sage: $(STAMP)
+	for seed in $(SEEDS); do \
+		$(SAGE) --stage orchestration --steps 300 --lr 8e-3 --init runs/student-$$seed --out runs/h-$$seed --seed $$seed \
+			$$(test ! -e runs/h-$$seed/config.json || echo --resume) || exit 1; \
+		$(SAGE) --stage end-to-end --steps 400 --lr 4e-3 --init runs/h-$$seed --out runs/sage-$$seed --seed $$seed \
+			$$(test ! -e runs/sage-$$seed/config.json || echo --resume) || exit 1; done
+	$(BIN)/python -m eval.benchmark --suite sage $(foreach seed,$(SEEDS),--run runs/sage-$(seed)) \
+		--store $(STORE) --out runs/report-sage --resume
+	$(BIN)/python -m eval.explain --run runs/sage-0 --task faucet-open --condition covered --out runs/explain
 
 # The whole table: three seeds, every control, every condition. Hours; a second call goes on where one stopped.
 SEEDS := 0 1 2

@@ -10,17 +10,20 @@ from bridge import metaworld_tasks, scene, simulator
 NAMES = ("normal", "blind", "held-out", "swapped", "noise", "dropped", "light")
 """blind: the mean picture of the task; held-out: phrasings never trained on; swapped: asked for the look-alike
 task; the others disturb the cameras."""
+COVERED = "covered"
+"""The first camera is black for some decisions early on: how trust reacts and recovers."""
 CAMERAS = {
     "blind": simulator.Conditions(blind=True),
     "noise": simulator.Conditions(camera_noise=16.0),
     "dropped": simulator.Conditions(dropped=0.2),
     "light": simulator.Conditions(light=scene.Light((0.6, 0.7, 1.0))),
+    COVERED: simulator.Conditions(covered=(2, 10)),
 }
 
 
 def cameras(name: str) -> simulator.Conditions:
     """What disturbs the cameras under a condition; an unknown one is an error that lists those there are."""
-    if name not in NAMES:
+    if name not in (*NAMES, COVERED):
         raise ValueError(f"no condition {name!r}; there are {', '.join(NAMES)}")
     return CAMERAS.get(name, simulator.Conditions())
 
@@ -48,4 +51,5 @@ def jobs(name: str, chosen: Sequence[str], seeds: Sequence[int]) -> list[simulat
 def rules(name: str) -> str:
     """Digest of what decides an episode beside policy, placement and words: outcomes of other rules never mix."""
     fixed = (scene.CAMERAS, scene.SIZE, scene.REPEAT, metaworld_tasks.SPAN, metaworld_tasks.SPLITS)
-    return hashlib.sha256(repr((cameras(name), fixed)).encode()).hexdigest()[:16]
+    covered = (cameras(name).covered,) if name == COVERED else ()
+    return hashlib.sha256(repr((cameras(name), fixed, *covered)).encode()).hexdigest()[:16]

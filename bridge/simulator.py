@@ -76,6 +76,8 @@ class Conditions:
     light: scene.Light = scene.Light()  # noqa: RUF009 - frozen
     blind: bool = False
     """Every frame is the mean picture of its task: all that can be seen is which task it may be."""
+    covered: tuple[int, int] | None = dataclasses.field(default=None, repr=False)
+    """From which decision on, and before which, the first camera is covered: black. None: never."""
     record: bool = False
     """Keep every frame."""
     keep_views: bool = False
@@ -198,6 +200,8 @@ def _ask(policy: Policy, runs: list[_Run], rows: int, conditions: Conditions) ->
 def _seen(one: _Run, conditions: Conditions) -> np.ndarray:
     """The frames of a run as its disturbed cameras show them."""
     frames = one.view.frames
+    if conditions.covered and conditions.covered[0] <= one.decisions < conditions.covered[1]:
+        frames = np.concatenate([np.zeros_like(frames[:1]), frames[1:]])
     if conditions.camera_noise == 0 and conditions.dropped == 0:
         return frames
     rng = np.random.default_rng([one.job.seed, one.decisions, 2])

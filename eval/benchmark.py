@@ -27,6 +27,7 @@ from eval import (
     report,
     robot,
     runs,
+    sage,
     speed,
     throughput,
 )
@@ -82,6 +83,8 @@ def benchmark(options: Config, command: str) -> report.Report:
         raise runs.RunError(f"--suite {suite} needs another store: {url} holds {held}")
     if suite == "metaworld":
         return metaworld.benchmark(options, reader, url, command=command, split=SPLIT)
+    if suite == "sage":
+        return sage.benchmark(options, reader, url, command=command, split=SPLIT)
     if suite == "robot":
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
@@ -95,7 +98,7 @@ def suites(reader: store.Reader) -> tuple[str, ...]:
     if reader.manifest.task != "robot":
         return (reader.manifest.task,)
     simulated = reader.embodiment().tag == outcomes.SUITE  # the simulator's robot is called as its suite
-    return (outcomes.SUITE, "robot") if simulated else ("robot",)
+    return (outcomes.SUITE, "robot", "sage") if simulated else ("robot",)
 
 
 def _arc(options: Config, reader: store.Reader, url: str, command: str) -> report.Report:

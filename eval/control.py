@@ -5,9 +5,9 @@ import hashlib
 from bridge import embodiment as embodiments
 from bridge import simulator
 from eval import export, runs
-from train import actor, record, warm, words
+from train import actor, cycle, record, warm, witness, words
 
-ALL_STEPS = actor.Effort()
+ALL_STEPS, MINDFUL = actor.Effort(), cycle.Will()
 
 
 def load(run: runs.Run, *, rows: int, effort: actor.Effort = ALL_STEPS) -> actor.StudentActor:
@@ -18,6 +18,17 @@ def load(run: runs.Run, *, rows: int, effort: actor.Effort = ALL_STEPS) -> actor
     lexicon, body = equipment(run)
     simulator.cameras(body)
     return actor.StudentActor(run.student, lexicon, body, rows=rows, effort=effort)
+
+
+def orchestrated(run: runs.Run, *, rows: int, will: cycle.Will = MINDFUL) -> cycle.SageActor:
+    """The orchestrated student of a run folder, with what its host judges its modules by."""
+    lexicon, body = equipment(run)
+    if run.record.student.h_module is None or not (run.folder / witness.FILE).is_file():
+        raise runs.RunError(
+            f"{run.folder} holds no orchestrated student; train one: python -m train.main --stage orchestration --init "
+            f"{run.folder} --store STORE"
+        )
+    return cycle.SageActor(run.student, lexicon, body, witness.load(run.folder), rows=rows, will=will)
 
 
 def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:
@@ -41,4 +52,6 @@ def digest(policy: actor.StudentActor) -> str:
     weights = export.digest(export.split(policy.student)[0])
     body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
     text = f"{weights} {policy.words.json} {body} {policy.effort}"
+    if isinstance(policy, cycle.SageActor):
+        text += f" {policy.will} {witness.digest(policy.witness)}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -36,9 +36,10 @@ class Config:
     """Report how close, how fast and (a robot's) how successful trained students are, on test data that nothing else
     has read."""
 
-    suite: Literal["", "arc", "families", "metaworld", "robot"] = ""
+    suite: Literal["", "arc", "families", "metaworld", "robot", "sage"] = ""
     """arc: vision and speed on ARC tasks; families: small puzzles; metaworld: closed loop in the simulator; robot:
-    against the store alone, for robots without a simulator. Default: what the store holds."""
+    against the store alone, for robots without a simulator; sage: what the orchestrator is worth (runs of --stage
+    orchestration, or end-to-end from one). Default: what the store holds."""
     run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
     """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
     control: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()

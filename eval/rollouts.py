@@ -48,8 +48,12 @@ def fill(
     *,
     farm: Farm,
     tick: Tick,
+    after: Callable[[Outcome], None] = lambda outcome: None,
 ) -> None:
-    """Run those of the jobs that the ledger lacks under a condition; every episode is on disk as soon as it is over."""
+    """Run those of the jobs that the ledger lacks under a condition; every episode is on disk as soon as it is over.
+
+    after: is told of each, just before.
+    """
     ledger.claim(contestant.name, contestant.seed, contestant.digest)
     left = ledger.missing(contestant.name, contestant.seed, condition, jobs)
     if not left:
@@ -57,7 +61,9 @@ def fill(
     label = f"{contestant.name} {'' if contestant.seed is None else contestant.seed} {condition}"
     disturbed = conditions.cameras(condition)
     for episode in simulator.run(contestant.policy, left, conditions=disturbed, shared=farm.lanes):
-        ledger.add(outcome(contestant, condition, episode))
+        found = outcome(contestant, condition, episode)
+        after(found)
+        ledger.add(found)
         tick(label, 1, len(left))
 
 

@@ -113,8 +113,12 @@ class StudentConfig:
     """What the control says."""
     grid: sizes.GridConfig | None = None
     """Solves grids; it needs the vision alone."""
+    h_module: sizes.HConfig | None = None
+    """Orchestrates all of them; it needs the control."""
 
     def __post_init__(self):
+        if self.h_module and not self.control:
+            raise ValueError("StudentConfig with an H-module needs a control: there is nothing else to orchestrate.")
         if self.control and not self.language:
             raise ValueError("StudentConfig with a control needs a language: the control reads its fused tokens.")
         if bool(self.control) != bool(self.actions):
@@ -216,6 +220,19 @@ def puzzles(preset: str, *, cells: int, pixels: int = 4) -> StudentConfig:
     return StudentConfig(vision, Target(width=1, grid=cells), grid=dataclasses.replace(grid, cells=cells))
 
 
+H_MODULES = {
+    "tiny": sizes.HConfig(width=16, heads=2, mlp=32, dtype="float32"),
+    "standin": sizes.HConfig(width=48, heads=2, mlp=96),
+    "sage_48m": sizes.HConfig(width=256, heads=4, mlp=1024, blocks=2),
+}
+
+
+def orchestrated(settings: StudentConfig, preset: str) -> StudentConfig:
+    """The same student with the H-module of a preset; what was set aside for one is then in use."""
+    reserve = dataclasses.replace(settings.reserve, h_module=0)
+    return dataclasses.replace(settings, h_module=H_MODULES[preset], reserve=reserve)
+
+
 PRESETS: dict[str, Callable[[Target, Robot | None], StudentConfig]] = {
     "tiny": tiny,
     "standin": standin,
@@ -245,14 +262,15 @@ def make(
 def from_dict(tree: dict) -> StudentConfig:
     """Inverse of `dataclasses.asdict`, for a config read back from JSON.
 
-    A missing or unknown field is an error, but what older versions did not have yet (language, control, actions, the
-    vision's objects) may be missing: absent.
+    A missing or unknown field is an error, but what older versions did not have yet (language, control, actions,
+    H-module, the vision's objects) may be missing: absent.
     """
     kinds = {
         "language": sizes.LanguageConfig,
         "control": sizes.ControlConfig,
         "actions": sizes.ActionSpace,
         "grid": sizes.GridConfig,
+        "h_module": sizes.HConfig,
     }
     try:
         rest = {name: tree[name] for name in tree if name not in ("vision", "target", "halt", "reserve")}

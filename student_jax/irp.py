@@ -154,9 +154,12 @@ def _scored(irp: Irp, state: State) -> State:
     return dataclasses.replace(state, energy=irp.energy(state).astype(jnp.float32))
 
 
-def unroll(irp: Irp, inputs: Inputs, key: Array, steps: int) -> list[State]:
-    """The states after 0, 1, ..., `steps` steps, without halting: for supervision of every step."""
-    states = [start(irp, inputs, key)]
+def unroll(irp: Irp, inputs: Inputs, key: Array, steps: int, *, first: State | None = None) -> list[State]:
+    """The states after 0, 1, ..., `steps` steps, without halting: for supervision of every step.
+
+    first: what `start` gave, where it is at hand.
+    """
+    states = [start(irp, inputs, key) if first is None else first]
     for _ in range(steps):
         states.append(advance(irp, states[-1], inputs))
     return states
@@ -170,14 +173,16 @@ def refine(
     halt: Halt,
     *,
     mode: Literal["scan", "while"] = "while",
+    first: State | None = None,
 ) -> tuple[State, Trace]:
     """Refine each sample until it halts or its `budget` of steps is used; return the lowest-energy state and the trace.
 
-    `scan` runs max_steps with a per-sample mask and has a reverse gradient; `while` stops once every sample has halted.
-    Both give the same result. A budget below one step returns the initial state. Equal energies: the earlier state.
+    first: what `start` gave, where it is at hand. `scan` runs max_steps with a per-sample mask and has a reverse
+    gradient; `while` stops once every sample has halted. Both give the same result. A budget below one step returns the
+    initial state. Equal energies: the earlier state.
     """
     max_steps = irp.description.max_steps
-    state = start(irp, inputs, key)
+    state = start(irp, inputs, key) if first is None else first
     energy = jnp.broadcast_to(state.energy[:, None], (state.energy.shape[0], max_steps + 1))
     reason = _judge(energy, jnp.int32(0), budget, max_steps=max_steps, halt=halt)
     carry = _Carry(jnp.int32(0), state, state, energy, reason)

@@ -1,4 +1,4 @@
-"""Sizes of the modules that read an instruction, act and solve grids: Language, Control and Grid IRP, the actions."""
+"""Sizes of the modules that read an instruction, act, solve grids and orchestrate, and of an action space."""
 
 import dataclasses
 from typing import Literal
@@ -102,3 +102,26 @@ class GridConfig:
         sizes = (self.cells, self.width, self.mlp, self.pair_blocks, self.step_blocks, self.max_steps)
         if self.width % self.heads or min(sizes) < 1:
             raise ValueError(f"GridConfig needs width divisible by heads and sizes of at least 1; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class HConfig:
+    """The H-module."""
+
+    width: int
+    """Channels of its tokens and queries."""
+    heads: int
+    """Attention heads."""
+    mlp: int
+    """Hidden width of its blocks' MLPs."""
+    blocks: int = 1
+    """Times its queries read everything."""
+    price: float = 0.2
+    """What all refinement steps together cost, in units of the logarithm of the action error: steps that are the last
+    half of the cost must bring the error down by a tenth to be worth it. A tighter budget raises it."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        if self.width % self.heads or min(self.width, self.mlp, self.blocks) < 1 or self.price < 0:
+            raise ValueError(f"HConfig needs width divisible by heads, sizes of at least 1, price >= 0; got {self}.")

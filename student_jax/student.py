@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from student_jax import config, cost, irp, sizes
 from student_jax.irps import control, grid, language, vision
+from student_jax.sage import h_module, orchestrator
 
 
 @jax.tree_util.register_dataclass
@@ -17,12 +18,21 @@ from student_jax.irps import control, grid, language, vision
 class StudentOutput:
     """What the student says, per sample. Dictionaries are keyed by feature name or by module name."""
 
-    features: Any  # {name: array}, every distilled feature
+    features: Any  # {name: array}, every distilled feature; with an H-module `saliency` [b, f, k] and `embedding` too
     energies: Any  # {module: float32 [b]}, of the returned state
-    steps: Any  # {module: int32 [b]}, refinement steps run
-    reasons: Any  # {module: int32 [b]}, an irp.Reason
+    accounts: Any  # {module: orchestrator.Account}
     atp: Any  # float32 [b], spent on refinement steps, never above the budget; the base cost is in `Student.table`
-    confidence: Any  # float32 [b] in [0, 1], 1 - mean energy: derived, the teacher has none
+    confidence: Any  # float32 [b] in [0, 1]: the H-module's, taught by the teacher's; without one 1 - mean energy
+
+    @property
+    def steps(self) -> dict[str, Array]:
+        """{module: int32 [b]}, refinement steps run."""
+        return {name: account.steps for name, account in self.accounts.items()}
+
+    @property
+    def reasons(self) -> dict[str, Array]:
+        """{module: int32 [b]}, why each stopped: an irp.Reason."""
+        return {name: account.reason for name, account in self.accounts.items()}
 
 
 class Student(nnx.Module):
@@ -38,6 +48,19 @@ class Student(nnx.Module):
             self.control = self._control(settings.control, settings.actions, rngs)
         if settings.grid:
             self.grid = grid.GridIrp(settings.grid, settings.vision, rngs=rngs)
+        if settings.h_module:
+            self.h_module = self._h_module(settings, rngs)
+
+    def _h_module(self, settings: config.StudentConfig, rngs: nnx.Rngs) -> h_module.HModule:
+        return h_module.HModule(
+            settings.h_module,
+            seen=settings.vision,
+            language=settings.language,
+            control=settings.control,
+            state=settings.actions.state,
+            steps={name: module.description.max_steps for name, module in self.modules.items()},
+            rngs=rngs,
+        )
 
     def _control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, rngs: nnx.Rngs) -> control.ControlIrp:
         return control.ControlIrp(settings, actions, context=self.config.language.width, rngs=rngs)
@@ -99,24 +122,18 @@ class Student(nnx.Module):
         modules = self.modules
         if trust.shape[1] != len(modules):
             raise ValueError(f"trust must be [b, {len(modules)}] for modules {list(modules)}; got {trust.shape}.")
-        shares, table = cost.shares(atp, trust), self.table(inputs)
-        out = StudentOutput({}, {}, {}, {}, jnp.zeros(atp.shape, jnp.float32), jnp.zeros(atp.shape, jnp.float32))
-        for index, (name, module) in enumerate(modules.items()):
-            price = table[name].step_atp
-            budget = cost.affordable(shares[:, index], price, max_steps=module.description.max_steps)
-            state, trace = irp.refine(
-                module, inputs, jax.random.fold_in(key, index), budget, self.config.halt, mode=mode
-            )
-            inputs = _told(inputs, name, module, state)
-            out = StudentOutput(
-                out.features | module.output(state),
-                out.energies | {name: state.energy},
-                out.steps | {name: trace.steps},
-                out.reasons | {name: trace.reason},
-                out.atp + trace.steps * jnp.float32(price),
-                out.confidence + (1.0 - state.energy) / len(modules),
-            )
-        return out
+        found = orchestrator.run(self, inputs, atp, trust, key, mode=mode)
+        features = {}
+        for name, module in modules.items():
+            features |= module.output(found.states[name])
+        energies = {name: state.energy for name, state in found.states.items()}
+        confidence = 1.0 - sum(energies.values()) / len(modules)
+        if found.brief is not None:
+            features["embedding"] = found.embedding
+            features["saliency"] = self.h_module.told(found.brief, self.config.target)
+            confidence = self.h_module.confidence(found.brief, found.states["control"].x["hidden"])
+        spent = sum(account.spent for account in found.accounts.values())
+        return StudentOutput(features, energies, found.accounts, spent, confidence)
 
 
 def _told(inputs: irp.Inputs, name: str, module: irp.Irp, state: irp.State) -> irp.Inputs:

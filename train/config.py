@@ -117,6 +117,12 @@ class LossWeights:
     """Grids: cross-entropy of every cell's colour, "outside the grid" being one."""
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
+    saliency: float = 1.0
+    """H-module: KL of the teacher's saliency from the student's, over the image tokens of all views."""
+    foresight: float = 0.2
+    """H-module: Huber loss of the predicted log action error, for the steps that were taken."""
+    confidence: float = 1.0
+    """H-module: squared distance to the teacher's confidence."""
 
 
 @dataclasses.dataclass(frozen=True)

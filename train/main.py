@@ -28,6 +28,7 @@ from train import (
     standardise,
     state,
     warm,
+    witness,
     words,
 )
 
@@ -63,6 +64,8 @@ def train(options: config.Config, argv: list[str]) -> int:
     reader = open_store(launch.store)
     stage = stages.select(options, reader.manifest.task)
     warm.check(options.init, reader, trains=alone(options))
+    if stage is stages.END_TO_END and warm.orchestrated(options.init):
+        stage = stages.TOGETHER
     mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
     material = sources.open_material(reader, stage, options, warm.words_of(options.init))
     found, settings = material.sources, material.settings
@@ -84,6 +87,8 @@ def train(options: config.Config, argv: list[str]) -> int:
             progress = trainer.fit(show, interrupt)
         finally:
             trainer.close()
+    if progress.finished and stage.orchestrates:
+        witness.save(witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words), launch.out)
     return conclude(options, argv, progress, interrupt.signal)
 
 

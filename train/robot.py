@@ -15,11 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from student_jax import irp
+from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
-from train import data, losses, robot_data, standardise, vision
+from train import data, disturb, losses, robot_data, standardise, vision
 from train.state import Path
 
 Batch = dict[str, Array]
+Depth = Callable[[Any], dict[str, Array]]
+"""From what the H-module said to the steps, int32 [b], after which each module's state goes on to the next."""
 DRAWS = 4
 """Noise draws per observation and step: vision and language, the larger part of the work, run once for all."""
 MOST_TOKENS = 1 << 16
@@ -30,15 +33,37 @@ ACTS = ("noise", "actions", "demonstration")
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled:
-    """The states after 0, 1, ... steps of every module that ran, and the draws that the control was given."""
+    """The states after 0, 1, ... steps of every module that ran, and what went with them."""
 
     states: dict[str, list[irp.State]]
-    draws: Any = None  # int32 [n], which of the teacher's draws
+    draws: Any = None  # int32 [n], which of the teacher's draws the control was given
+    brief: Any = None  # what the H-module said, where there is one and the control ran
+    depth: Any = None  # {module: int32 [b]}, after how many steps its state went on to the next
 
 
-def unroll(student: Student, batch: Batch, key: Array, *, until: str, frozen: bool = False) -> Unrolled:
-    """Run the modules in order up to `until`, each with all its steps. frozen: no gradient reaches those before it."""
-    given, found, draws = vision.inputs(batch), {}, None
+def unroll(
+    student: Student,
+    batch: Batch,
+    key: Array,
+    *,
+    until: str,
+    frozen: bool = False,
+    scene: disturb.Scene | None = None,
+    depth: Depth | None = None,
+) -> Unrolled:
+    """Run the modules in order up to `until`, each with all its steps. frozen: no gradient reaches those before it.
+
+    scene: what the student is given instead of the batch's own undisturbed inputs. Without `depth` every module's last
+    state goes on.
+    """
+    scene = scene or disturb.calm(vision.inputs(batch), len(student.modules), trust=h_module.USUAL_TRUST)
+    given, found, draws, first, brief, passed = scene.inputs, {}, None, None, None, {}
+    if student.config.h_module and until == "control":
+        first = irp.start(student.vision, given, jax.random.fold_in(key, 0))
+        given, brief = orchestrator.think(
+            student, given, first, trust=scene.trust, thrift=budget.thrift(scene.share, 1.0)
+        )
+        passed = depth(brief) if depth else {}
     for index, (name, module) in enumerate(student.modules.items()):
         if name == "control":
             draws = chosen(batch, jax.random.fold_in(key, 99))
@@ -46,12 +71,26 @@ def unroll(student: Student, batch: Batch, key: Array, *, until: str, frozen: bo
             given = dataclasses.replace(given, noise=starts.reshape(-1, *starts.shape[2:]))
         if frozen and name == until:
             given = jax.lax.stop_gradient(given)
-        states = irp.unroll(module, given, jax.random.fold_in(key, index), module.description.max_steps)
+        here = jax.random.fold_in(key, index)
+        states = irp.unroll(module, given, here, module.description.max_steps, first=first if index == 0 else None)
         found[name] = states
         if name == until:
             break
-        given = dataclasses.replace(given, context=given.context | {name: module.context(states[-1])})
-    return Unrolled(found, draws)
+        given = orchestrator.tell(student, given, name, after(states, passed.get(name)), brief)
+    return Unrolled(found, draws, brief, passed)
+
+
+def after(states: list[Any], steps: Array | None) -> Any:
+    """Of each sample what there was after so many steps, int32 [b]; None: the last. states: pytrees, batch first."""
+    if steps is None:
+        return states[-1]
+
+    def pick(*leaves: Array) -> Array:
+        stacked = jnp.stack(leaves)
+        index = steps.reshape(1, -1, *(1,) * (stacked.ndim - 2))
+        return jnp.take_along_axis(stacked, index, axis=0)[0]
+
+    return jax.tree.map(pick, *states)
 
 
 def chosen(batch: Batch, key: Array) -> Array:
@@ -151,7 +190,7 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
     module, states = student.language, found.states["language"]
     target = vision.standardised(batch["fused_tokens"], module.mean[...], module.basis[...])
     text = (batch["text_features"] - module.text_mean[...][None]) / module.text_scale[...][None]
-    mask = jnp.broadcast_to(batch["valid"][:, None], target.shape[:2])
+    mask = vision.frames(batch)
     weights = losses.rising(len(states) - 1)
     fused = [module.standardised(state) for state in states]
     judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]

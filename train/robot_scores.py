@@ -58,7 +58,18 @@ def summarise_language(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, floa
     return {name: float(value) for name, value in summary.items()}
 
 
+def unrolled(student: Student, batch: robot.Batch, key: Array, *, depth: robot.Depth | None = None) -> robot.Unrolled:
+    """All modules, on as many draws as training uses."""
+    few = batch | {"noise": batch["noise"][:, : robot.DRAWS]}
+    return robot.unroll(student, few, key, until="control", depth=depth)
+
+
 def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array]:
+    """`score` of a student that was unrolled for it."""
+    return score(student, batch, unrolled(student, batch, key))
+
+
+def score(student: Student, batch: robot.Batch, found: robot.Unrolled) -> dict[str, Array]:
     """Sums of one validation batch per refinement step k: over the teacher's draws, and of x_0 = 0 (`own`), from where
     the student acts, against what it is taught there.
 
@@ -66,7 +77,6 @@ def measure(student: Student, batch: robot.Batch, key: Array) -> dict[str, Array
     own_count []; error, energy [b, k] of each sample at x_0 = 0; valid [b]; vision_error, language_error [b] after
     their last steps.
     """
-    found = robot.unroll(student, batch | {"noise": batch["noise"][:, : robot.DRAWS]}, key, until="control")
     module, states, draws = student.control, found.states["control"], found.draws
     count = draws.shape[0]
     shape = (-1, count + 1, *batch["demonstration"].shape[1:])

@@ -7,7 +7,7 @@ from typing import Any
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import sizes
-from train import arc_tasks, config, data, loop, puzzles, record, robot_data, stages, words
+from train import arc_tasks, config, data, loop, puzzles, record, robot_data, stages, warm, words
 
 ROUND = 8
 """Text tokens: a longer text is given room for the next multiple of these."""
@@ -46,6 +46,8 @@ def open_material(
     settings = student_config.make(
         preset, target(reader.manifest.teacher), task="robot", robot=body(reader.manifest, options.loss)
     )
+    if stage.orchestrates or warm.orchestrated(options.init):
+        settings = student_config.orchestrated(settings, preset)
     settings, lexicon = speech(settings, reader, options, known)
     text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
     features = stage.features + (("pixels",) if settings.vision.objects else ())

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import config, grid, losses, robot, robot_scores, state, vision
+from train import config, grid, losses, orchestra, orchestra_scores, robot, robot_scores, state, vision
 
 Terms = dict[str, losses.Term]
 
@@ -32,6 +32,8 @@ class Stage:
     """Constants of the weights, by path, from the training split; set once."""
     calibrate: Callable[[dict[str, float]], dict[state.Path, Any]]
     """Constants of the weights, by path, from each validation's metrics."""
+    orchestrates: bool = False
+    """Whether its student has an H-module."""
 
 
 ARC_VISION = Stage(
@@ -97,11 +99,37 @@ ARC_GRID = dataclasses.replace(
     shown=("likelihood", "exact", "size_accuracy", "cell_accuracy", "energy_rank_correlation"),
     summarise=grid.summarise,
 )
+ATTENTION = dataclasses.replace(
+    ROBOT_VISION,
+    name="components/attention",
+    metric="saliency_overlap",
+    shown=("saliency_overlap", "saliency_kl", "steps_saved", "confidence_r2"),
+    trains=lambda path: path[0] == "h_module",
+    features=(*ROBOT_VISION.features, *orchestra.FEATURES),
+    terms=orchestra.attention_terms,
+    measure=orchestra_scores.measure,
+    summarise=orchestra_scores.summarise,
+    calibrate=lambda summary: {},
+    orchestrates=True,
+)
+ORCHESTRATION = dataclasses.replace(
+    ATTENTION,
+    name="orchestration",
+    metric="own_r2",
+    shown=("own_r2", "action_r2", "action_r2_planned", "steps_saved", "saliency_overlap", "confidence_r2"),
+    terms=orchestra.terms,
+)
+TOGETHER = dataclasses.replace(
+    ORCHESTRATION, name="end-to-end", trains=lambda path: True, calibrate=robot.calibrate_all
+)
+"""End-to-end from a run that has an H-module."""
 STAGES = {
     ("arc", "components", "vision"): ARC_VISION,
     ("robot", "components", "vision"): ROBOT_VISION,
     ("robot", "components", "language"): LANGUAGE,
     ("robot", "components", "control"): CONTROL,
+    ("robot", "components", "attention"): ATTENTION,
+    ("robot", "orchestration", None): ORCHESTRATION,
     ("robot", "end-to-end", None): END_TO_END,
     ("families", "end-to-end", None): PUZZLES,
     ("arc", "end-to-end", None): ARC_GRID,

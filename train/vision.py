@@ -69,7 +69,7 @@ def state_losses(
     vision: VisionIrp, states: Sequence[irp.State], batch: Batch
 ) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
     """`terms` of states that were unrolled already."""
-    target, mask = _target(vision, batch), _mask(batch)
+    target, mask = _target(vision, batch), frames(batch)
     parts = [_state_terms(vision, state, batch, target) for state in states]
     weights = losses.rising(len(states) - 1)
     named = {name: losses.weighted([part[name] for part in parts], weights) for name in parts[0]}
@@ -78,8 +78,10 @@ def state_losses(
     return named, {f"error/step_{k}": part["tokens"] for k, part in enumerate(parts)}
 
 
-def _mask(batch: Batch) -> Array:
-    """Which frames count, bool [b, f]."""
+def frames(batch: Batch) -> Array:
+    """Which frames count, bool [b, f]: those of valid samples, less those that do not show what the teacher saw."""
+    if "clean" in batch:
+        return batch["clean"]
     return jnp.broadcast_to(batch["valid"][:, None], batch["image_tokens"].shape[:2])
 
 
@@ -92,7 +94,7 @@ def _target(vision: VisionIrp, batch: Batch) -> Float[Array, "b f t d"]:
 
 
 def _state_terms(vision: VisionIrp, state: irp.State, batch: Batch, target: Array) -> dict[str, losses.Term]:
-    mask = _mask(batch)
+    mask = frames(batch)
     predicted, log_attention = vision.standardised(state), vision.log_attention(state)
     predicted_log_error = vision.log_error(jax.lax.stop_gradient(state))
     return {

@@ -70,6 +70,11 @@ def constants(
     }
 
 
+def orchestrated(run: str) -> bool:
+    """Whether a run's student has an H-module; False without a run."""
+    return bool(run) and record.read(pathlib.Path(run)).student.h_module is not None
+
+
 def start(params: state.Tree, frozen: state.Tree, run: str, *, trains: str | None) -> tuple[state.Tree, state.Tree]:
     """Fresh leaves, replaced by the best averaged ones of a run for every module that both have.
 

@@ -81,12 +81,17 @@ class LanguageIrp(nnx.Module):
         vision, tokens = irp.found(inputs, "vision"), inputs.tokens
         b, f, _, _ = vision.shape
         self._check(tokens, vision)
-        text = self.widen(self.pieces[...][tokens]) + self.position[: tokens.shape[1]][None]
-        for block in self.text_blocks:
-            text = block(text, inputs.token_mask)
+        text = inputs.context["text"] if "text" in inputs.context else self.read(inputs)
         image = self.image(self.image_norm(vision)) + self.frame[:f][None, :, None]
         meta = Meta(inputs.token_mask, inputs.frame_mask.reshape(b, f))
         return irp.State({"text": text, "image": image}, jnp.zeros(b, jnp.int32), jnp.ones(b, jnp.float32), meta)
+
+    def read(self, inputs: irp.Inputs) -> Float[Array, "b l d"]:
+        """The text on its own; under "text" in `Inputs.context` it is not read again."""
+        text = self.widen(self.pieces[...][inputs.tokens]) + self.position[: inputs.tokens.shape[1]][None]
+        for block in self.text_blocks:
+            text = block(text, inputs.token_mask)
+        return text
 
     def _check(self, tokens: Array, vision: Array) -> None:
         language = self.config

@@ -12,7 +12,7 @@ from flax import nnx
 
 from bridge import embodiment, lanes, manifest, metaworld_tasks, scene, store, stored_embodiment, transform
 from student_jax.student import Student
-from train import checkpoint, config, record, sources, stages, state
+from train import checkpoint, config, record, sources, stages, state, witness
 from train import main as training
 
 TASKS = ("drawer-open", *metaworld_tasks.LOOK_ALIKE)
@@ -116,6 +116,17 @@ def make_acting(robots, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def make_orchestrated(robots, make_acting, tmp_path_factory):
+    """(seed) -> the run folder of a tiny orchestrated student, never trained, with what its host judges by."""
+
+    @functools.cache
+    def make(seed: int = 0) -> pathlib.Path:
+        return write_run(tmp_path_factory.mktemp("sage") / f"seed-{seed}", robots, seed, str(make_acting(seed)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def toys(tmp_path_factory) -> pathlib.Path:
     """A store as `robots`, of a robot that no simulator knows."""
     return write_robots(tmp_path_factory.mktemp("toys"), robot_body("toy", ("wrist.left", "front")))
@@ -157,14 +168,15 @@ def write_robots(folder: pathlib.Path, body: embodiment.Embodiment) -> pathlib.P
             "frames": manifest.Feature((32, 32, 3), "uint8", "frame"), "image_tokens": wide, "fused_tokens": wide,
             "vision_attention": manifest.Feature((), "float32", "image"), "state": record(4),
             "instruction_id": record(kind="int32"), "text_features": record(8), "pixels": record(2, 2, 2),
+            "saliency": manifest.Feature((), "float32", "image"), "confidence": record(),
             "noise": record(draws, *chunk), "actions": record(draws, *chunk), "demonstration": record(*chunk),
         },
         counts={"record": [1] * count, "frame": [2] * count, "image": [32] * count},
         records={
-            "episode": [i // 3 for i in range(count)], "row": [i % 3 for i in range(count)],
+            "episode": [i // 3 for i in range(count)], "row": [4 * (i % 3) for i in range(count)],
             "instruction": [said[i] for i in asked], "split": ["train"] * 12 + ["validation"] * 12,
         },
-        extraction={"instructions": said, stored_embodiment.DIGEST: stored_embodiment.digest(content)},
+        extraction={"instructions": said, "stride": 4, stored_embodiment.DIGEST: stored_embodiment.digest(content)},
     )  # fmt: skip
     writer = store.create(folder, made)
     arrays = {
@@ -174,16 +186,17 @@ def write_robots(folder: pathlib.Path, body: embodiment.Embodiment) -> pathlib.P
         for name, f in made.features.items()
         if name not in ("frames", "instruction_id")
     }
+    arrays |= {name: np.abs(arrays[name]) for name in ("saliency", "confidence")}
     arrays |= {"frames": rng.integers(0, 256, (2 * count, 32, 32, 3), np.uint8), "instruction_id": asked}
     writer.write(0, arrays)
     stored_embodiment.write(writer.files, made, content)
     return folder
 
 
-def write_run(folder: pathlib.Path, robots: pathlib.Path, seed: int) -> pathlib.Path:
-    options = config.Config(
-        stage="end-to-end", preset="tiny", seed=seed, launch=config.Launch(store=str(robots), out=folder)
-    )
+def write_run(folder: pathlib.Path, robots: pathlib.Path, seed: int, init: str = "") -> pathlib.Path:
+    """init: the run that an orchestrated one is built on."""
+    launch, stage = config.Launch(store=str(robots), out=folder), "orchestration" if init else "end-to-end"
+    options = config.Config(stage=stage, preset="tiny", seed=seed, init=init, launch=launch)
     reader = store.open(robots)
     stage = stages.select(options, "robot")
     material = sources.open_material(reader, stage, options, None)
@@ -192,11 +205,15 @@ def write_run(folder: pathlib.Path, robots: pathlib.Path, seed: int) -> pathlib.
     record.begin(folder, record.make(options, settings, reader.manifest, steps=1, devices=1), resume=False)
     made = lambda: Student(settings, rngs=nnx.Rngs(seed))  # noqa: E731
     _, params, frozen = state.initialise(made, stage.trains)
-    for head in (params["control"]["out"], params["control"]["judge"]["out"]):  # at zero, no step would change a thing
+    acting = (params | frozen)["control"] if init else params["control"]
+    for head in (acting["out"], acting["judge"]["out"]):  # at zero, no step would change a thing
         head["kernel"] = 0.3 * jax.random.normal(jax.random.key(seed), head["kernel"].shape)
     for name in ("best", "last"):
         slot = checkpoint.Slot(folder / name)
         slot.save(1, {"params": params, "ema": params, "frozen": frozen}, {})
         slot.wait()
     training.keep(folder, reader, material)
+    if init:
+        judge = witness.make(checkpoint.load_student(folder, "last")[0], reader, material.words)
+        witness.save(judge, folder)
     return folder

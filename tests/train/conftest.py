@@ -10,7 +10,7 @@ import pytest
 
 from bridge import arc, manifest, store
 
-GRID, WIDTH = 3, 8
+GRID, WIDTH, STRIDE = 3, 8, 2
 TASKS = {"train": 6, "validation": 2, "test": 2}
 
 
@@ -89,15 +89,17 @@ def robot_manifest(word: np.ndarray, *, horizon: int, draws: int) -> manifest.Ma
             "image_tokens": wide,
             "fused_tokens": wide,
             "vision_attention": manifest.Feature((), "float32", "image"),
+            "saliency": manifest.Feature((), "float32", "image"),
+            "confidence": record(),
         },
         counts={"record": [1] * records, "frame": [2] * records, "image": [32] * records},
         records={
-            "episode": list(range(records)),
-            "row": [0] * records,
+            "episode": [index // 2 for index in range(records)],
+            "row": [index % 2 * STRIDE for index in range(records)],
             "instruction": word.tolist(),
             "split": ["train"] * (records - 12) + ["validation"] * 8 + ["test"] * 4,
         },
-        extraction={"instructions": ["reach the dot", "flee from the dot"]},
+        extraction={"instructions": ["reach the dot", "flee from the dot"], "stride": STRIDE},
     )
 
 
@@ -116,11 +118,18 @@ def robot_arrays(word: np.ndarray, *, horizon: int, draws: int) -> dict[str, np.
     arrays = {
         "state": rng.normal(size=(records, 3)), "demonstration": actions[:, 0], "noise": noise, "actions": actions,
         "text_features": np.outer(word - 0.5, np.ones(WIDTH)), "pixels": np.repeat(place[:, None, None], 2, 1),
-        "vision_attention": np.full(records * 32, 1 / 16),
+        "vision_attention": np.full(records * 32, 1 / 16), "saliency": brightness(tokens),
+        "confidence": rng.uniform(0.5, 1, records),
     }  # fmt: skip
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     arrays |= {"frames": frames.reshape(-1, 32, 32, 3), "instruction_id": word.astype(np.int32)}
     return arrays | {"image_tokens": tokens, "fused_tokens": tokens}
+
+
+def brightness(tokens: np.ndarray) -> np.ndarray:
+    """Of the tokens [n * 32, d] of both views, as a distribution over each record's."""
+    bright = np.maximum(tokens.astype(np.float64)[:, 0].reshape(-1, 32) - 0.15, 1e-3)
+    return (bright / bright.sum(axis=1, keepdims=True)).reshape(-1)
 
 
 def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False) -> pathlib.Path:

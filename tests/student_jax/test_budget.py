@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from student_jax import cost
+from student_jax.sage import budget
 
 
 def test_one_atp_is_ten_megaflop():
@@ -16,25 +17,25 @@ def test_affordable_steps_never_overdraw():
     for price in (0.1, 0.3, 5.2703233, 1 / 3):
         exact = np.arange(1, 10, dtype=np.float32) * np.float32(price)
         atp = np.concatenate([rng.uniform(0, 50, 5000).astype(np.float32), exact, np.nextafter(exact, np.float32(0))])
-        steps = cost.affordable(jnp.asarray(atp), price, max_steps=8)
+        steps = budget.affordable(jnp.asarray(atp), price, max_steps=8)
         assert np.all(np.float32(steps) * np.float32(price) <= atp)
         assert np.all((np.asarray(steps) == 8) | ((np.asarray(steps) + 1.01) * price > atp))
 
 
 @pytest.mark.parametrize(("atp", "steps"), [(0, 0), (-3, 0), (np.nan, 0), (np.inf, 4), (0.999, 0), (1, 1), (2.5, 2)])
 def test_affordable_of_odd_budgets(atp, steps):
-    assert int(cost.affordable(jnp.float32([atp]), 1.0, max_steps=4)[0]) == steps
+    assert int(budget.affordable(jnp.float32([atp]), 1.0, max_steps=4)[0]) == steps
 
 
 def test_shares_follow_trust_with_a_floor_and_never_exceed_the_budget():
     rng = np.random.default_rng(0)
     atp, trust = rng.uniform(0, 100, 500).astype(np.float32), rng.uniform(0, 1, (500, 4)).astype(np.float32) ** 4
-    shares = np.asarray(cost.shares(jnp.asarray(atp), jnp.asarray(trust)))
+    shares = np.asarray(budget.shares(jnp.asarray(atp), jnp.asarray(trust)))
     assert np.all(shares.sum(1) <= atp * (1 + 1e-6))
     raw = np.maximum(0.05, trust / trust.sum(1, keepdims=True))
     np.testing.assert_allclose(shares, atp[:, None] * raw / np.maximum(raw.sum(1, keepdims=True), 1), rtol=1e-5)
 
 
 def test_one_module_gets_everything_and_no_trust_splits_evenly():
-    assert cost.shares(jnp.float32([7.3]), jnp.float32([[0.2]])).tolist() == np.float32([[7.3]]).tolist()
-    assert cost.shares(jnp.float32([8, np.nan]), jnp.zeros((2, 2))).tolist() == [[4, 4], [0, 0]]
+    assert budget.shares(jnp.float32([7.3]), jnp.float32([[0.2]])).tolist() == np.float32([[7.3]]).tolist()
+    assert budget.shares(jnp.float32([8, np.nan]), jnp.zeros((2, 2))).tolist() == [[4, 4], [0, 0]]

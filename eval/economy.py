@@ -1,0 +1,216 @@
+"""An orchestrated student against the store: quality at budgets and fixed depths, saliency, confidence."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from eval.observations import BATCH, Batch, Observations
+from student_jax import irp
+from student_jax.sage import budget, orchestrator
+from student_jax.student import Student
+from train import words
+
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Budgets, of what all steps cost."""
+TOP = 0.1
+"""Share of the tokens that saliency maps are compared by."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """One way to spend, over all observations."""
+
+    atp: np.ndarray  # [n]
+    error: np.ndarray  # [n], mean squared distance to the teacher's actions at the same x_0
+
+
+@dataclasses.dataclass(frozen=True)
+class Economy:
+    """What was found; `episode` int [n] says which observations belong together."""
+
+    episode: np.ndarray
+    full: float
+    """ATP of all steps."""
+    budgets: dict[float, Spent]
+    """By share of `full`, with the H-module's plan."""
+    depths: dict[int, Spent]
+    """By steps of every module, without a plan."""
+    equal: dict[int, Spent]
+    """With the plan, and the budget that a fixed depth costs."""
+    saliency: np.ndarray  # [n, f, k]
+    teacher_saliency: np.ndarray  # [n, f, k]
+    confidence: np.ndarray  # [n]
+    teacher_confidence: np.ndarray  # [n]
+
+
+def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Callable[[int], None]) -> Economy:
+    """Read the split past a student in every way."""
+    spender, length = Spender(student), student.config.language.length
+    spender.price(next(seen.batches(lexicon, length)))
+    most = max(module.description.max_steps for module in student.modules.values())
+    costs = {depth: spender.cost(depth) for depth in range(most + 1)}
+    ways = {("budget", share): (share * spender.full, None) for share in SHARES}
+    ways |= {("depth", depth): (10 * spender.full, depth) for depth in costs}
+    ways |= {("equal", depth): (cost, None) for depth, cost in costs.items()}
+    found: dict[tuple, list] = {way: [] for way in ways}
+    for batch in seen.batches(lexicon, length):
+        for way, (atp, depth) in ways.items():
+            found[way].append(spender(batch, atp=atp, depth=depth))
+        tick(len(batch.episode))
+    joined = {way: [np.concatenate(part) for part in zip(*each, strict=True)] for way, each in found.items()}
+
+    def spent(wanted: str) -> dict:
+        return {key: Spent(*parts[:2]) for (kind, key), parts in joined.items() if kind == wanted}
+
+    told, sure = joined["budget", 1.0][2:4]
+    return Economy(
+        episode=seen.episode,
+        full=spender.full,
+        budgets=spent("budget"),
+        depths=spent("depth"),
+        equal=spent("equal"),
+        saliency=told,
+        teacher_saliency=teacher_saliency(seen),
+        confidence=sure,
+        teacher_confidence=seen.reader.take("confidence", seen.records).astype(np.float64),
+    )
+
+
+def prices(student: Student, batch: Batch) -> dict[str, float]:
+    """ATP of a step of each module for observations of this shape."""
+    spender = Spender(student)
+    spender.price(batch)
+    return {name: price.step_atp for name, price in spender.table.items()}
+
+
+def glance(student: Student, lexicon: words.Words, seen: Observations) -> np.ndarray:
+    """The saliency alone, [n, f, k]."""
+    spender = Spender(student)
+    return np.concatenate([
+        spender(batch, atp=0.0, depth=None)[2] for batch in seen.batches(lexicon, student.config.language.length)
+    ])  # fmt: skip
+
+
+def even(student: Student, lexicon: words.Words, seen: Observations, atp: float) -> Spent:
+    """A student without an H-module: the budget is split evenly, and everything that a share pays for is run."""
+    spender, found = Spender(student), []
+    for batch in seen.batches(lexicon, student.config.language.length):
+        found.append(spender(batch, atp=atp, depth=None)[:2])
+    return Spent(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def teacher_saliency(seen: Observations) -> np.ndarray:
+    """Float64 [n, f, k], sum 1 over a record's frames."""
+    found = seen.reader.take("saliency", seen.records).astype(np.float64)
+    found = found.reshape(len(seen), len(seen.views), -1)
+    return found / found.sum(axis=(1, 2), keepdims=True)
+
+
+class Spender:
+    """A student at any budget, one compiled program with the H-module's plan and one for any fixed depth."""
+
+    def __init__(self, student: Student):
+        self.student = student.folded()
+        self.limits = tuple(np.asarray(part[...]) for part in (student.control.low, student.control.high))
+        self._graph, state = nnx.split(self.student)
+        self._state = nnx.to_pure_dict(state)
+        self.steps = {name: module.description.max_steps for name, module in student.modules.items()}
+        self.table: dict = {}
+        self.full = 0.0
+
+    def price(self, batch: Batch) -> None:
+        """Learn what steps cost for observations of this shape."""
+        inputs = irp.Inputs(
+            batch.inputs["video"], batch.inputs["state"], batch.inputs["tokens"], batch.inputs["token_mask"], None
+        )
+        self.table = self.student.table(inputs)
+        self.full = budget.full(self.table, self.steps)
+
+    def cost(self, depth: int) -> float:
+        """ATP of so many steps of every module."""
+        return sum(self.table[name].step_atp * min(depth, most) for name, most in self.steps.items())
+
+    def __call__(self, batch: Batch, *, atp: float | np.ndarray, depth: int | None) -> tuple[np.ndarray, ...]:
+        """(ATP spent [b], error [b], saliency [b, f, k], confidence [b], steps [b, m]) for the first x_0 of every
+        observation; without an H-module saliency and confidence are zero."""
+        count = len(batch.episode)
+        given = batch.inputs | {"noise": batch.inputs["noise"][:, 0], "atp": np.full(count, atp, np.float32)}
+        padded = {name: np.resize(value, (BATCH, *value.shape[1:])) for name, value in given.items()}
+        program = _program(self._graph, depth is None)
+        said = [np.asarray(part)[:count] for part in program(self._state, padded, np.int32(depth or 0))]
+        error = np.square(said[0] - np.clip(batch.actions[:, 0], *self.limits)).mean(axis=(1, 2))
+        return said[1].astype(np.float64), error.astype(np.float64), *said[2:]
+
+
+@functools.cache
+def _program(graph: nnx.GraphDef, planned: bool) -> Callable:
+    @jax.jit
+    def act(state: dict, given: dict[str, jax.Array], fixed: jax.Array) -> tuple[jax.Array, ...]:
+        student, given = nnx.merge(graph, state), dict(given)
+        atp = given.pop("atp")
+        inputs = irp.Inputs(**given, frame_mask=jnp.ones(given["video"].shape[:3], bool))
+        trusted = jnp.full((atp.shape[0], len(student.modules)), 0.9)
+        depth = None if planned else fixed
+        found = orchestrator.run(student, inputs, atp, trusted, jax.random.key(0), depth=depth)
+        last = found.states["control"]
+        told, sure = jnp.zeros((atp.shape[0], 1, 1)), jnp.zeros(atp.shape[0])
+        if found.brief is not None:
+            told = student.h_module.told(found.brief, student.config.target)
+            sure = student.h_module.confidence(found.brief, last.x["hidden"])
+        spent = sum(account.spent for account in found.accounts.values())
+        steps = jnp.stack([account.steps for account in found.accounts.values()], axis=1)
+        return student.control.output(last)["actions"], spent, told, sure, steps
+
+    return act
+
+
+def overlap(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """Share of the teacher's TOP of all image tokens that is in the other's, [n]. Both [n, f, k]."""
+    flat = [each.reshape(len(each), -1) for each in np.broadcast_arrays(told, teacher)]
+    count = max(1, round(TOP * flat[0].shape[1]))
+    mine, theirs = (np.argsort(-each, axis=1, kind="stable")[:, :count] for each in flat)
+    return (mine[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
+
+
+def divergence(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """KL(teacher || other) in nats, [n]."""
+    p, q = (np.maximum(each.reshape(len(each), -1), 1e-12) for each in np.broadcast_arrays(teacher, told))
+    return (p * (np.log(p) - np.log(q))).sum(axis=1)
+
+
+def centre(frames: int, tokens: int) -> np.ndarray:
+    """A prior that looks at the middle of every view, [1, f, k]."""
+    side = round(tokens**0.5)
+    away = np.square((np.arange(side) + 0.5) / side - 0.5)
+    one = np.exp(-(away[:, None] + away[None]) / (2 * 0.2**2)).reshape(-1)
+    return np.tile(one / one.sum() / frames, (1, frames, 1))
+
+
+def correlation(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """Pearson's over a record's image tokens, [n]."""
+    x, y = (each.reshape(len(each), -1) - each.reshape(len(each), -1).mean(axis=1, keepdims=True)
+            for each in np.broadcast_arrays(told, teacher))  # fmt: skip
+    return (x * y).sum(axis=1) / np.maximum(np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1)), 1e-12)
+
+
+def violations(student: Student, batch: Batch, *, count: int, seed: int) -> int:
+    """Of so many random budgets and depths of trust how many were overdrawn, in exact arithmetic."""
+    spender, rng, broken, done = Spender(student), np.random.default_rng(seed), 0, 0
+    spender.price(batch)
+    while done < count:
+        atp = (1.3 * spender.full * rng.uniform(size=len(batch.episode)) ** 2).astype(np.float32)
+        steps = spender(batch, atp=atp, depth=None)[4]
+        exact = steps.astype(np.float64) @ [float(np.float32(spender.table[name].step_atp)) for name in spender.steps]
+        broken += int((exact > atp.astype(np.float64)).sum())
+        done += len(atp)
+    return broken
+
+
+def best_prior(priors: Sequence[np.ndarray], teacher: np.ndarray) -> float:
+    """The largest mean overlap of any of them."""
+    return max(float(overlap(prior, teacher).mean()) for prior in priors)

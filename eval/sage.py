@@ -1,0 +1,194 @@
+"""The sage suite: what the orchestrator is worth. In the simulator against all refinement steps, without trust under a
+covered camera, and against the student that it was built on; against the store at every budget."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from flax import nnx
+
+from bridge import conditions, metaworld_tasks, simulator, store
+from bridge.outcomes import Ledger
+from eval import (
+    comparison,
+    contestants,
+    control,
+    economy,
+    metaworld,
+    notebook,
+    origin,
+    page,
+    report,
+    rollouts,
+    runs,
+    sage_book,
+    sage_insight,
+    sage_page,
+    sage_rows,
+    ticker,
+    wall,
+)
+from eval.observations import Observations
+from eval.options import Config
+from eval.rollouts import Contestant
+from eval.ticker import Tick
+from student_jax.student import Student
+from train import cycle
+
+WILLS = {
+    "sage": cycle.Will(),
+    "sage_full": cycle.Will(depth=wall.DEEP),
+    "sage_trustless": cycle.Will(trusts=False),
+}
+"""How the orchestrated student is run: as it likes, with all refinement steps, and with trust that nothing moves."""
+BEFORE = "before"
+"""The student that it was built on, without H-module or trust."""
+TIMED = 64
+BUDGETS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One policy under one condition on one split."""
+
+    policy: str
+    condition: str
+    split: str
+    every: bool
+    """With every seed, or the first alone."""
+
+
+TURNS = (
+    Turn("sage", "normal", "test", True),
+    Turn("sage_full", "normal", "test", True),
+    Turn("sage", "normal", "validation", True),
+    Turn(BEFORE, "normal", "test", False),
+    *(Turn(name, conditions.COVERED, "test", False) for name in ("sage", "sage_trustless", BEFORE)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Everything that one benchmark of orchestrated students is about."""
+
+    students: Sequence[runs.Run]
+    tasks: tuple[str, ...]
+    episodes: int
+    ledger: Ledger
+    notes: pathlib.Path
+
+    def jobs(self, turn: Turn) -> list[simulator.Job]:
+        """The episodes of a turn, task by task."""
+        return conditions.jobs(turn.condition, self.tasks, metaworld_tasks.split_seeds(turn.split, self.episodes))
+
+    def members(self, turn: Turn) -> Sequence[runs.Run]:
+        return self.students if turn.every else self.students[:1]
+
+    def play(self, farm: rollouts.Farm, tick: Tick) -> None:
+        """Every turn, with what an orchestrated student decided kept beside the ledger."""
+        for turn in TURNS:
+            for run in self.members(turn):
+                one, close = self.contestant(turn.policy, run)
+                options = {"farm": farm, "tick": tick, "after": close}
+                rollouts.fill(self.ledger, one, turn.condition, self.jobs(turn), **options)
+
+    def contestant(self, policy: str, run: runs.Run) -> tuple[Contestant, notebook.Close]:
+        """The policy, and who is told when an episode is over."""
+        if policy == BEFORE:
+            actor = control.load(before(run), rows=contestants.ROWS)
+            return Contestant(policy, actor, control.digest(actor), run.seed), notebook.forget
+        actor, book = (
+            control.orchestrated(run, rows=contestants.ROWS, will=WILLS[policy]),
+            notebook.Notebook(self.notes),
+        )
+        actor.note = book.note
+        return Contestant(policy, actor, control.digest(actor), run.seed), book.close
+
+    def outcomes(self) -> sage_book.Outcomes:
+        """All successes and decisions by (policy, condition, split)."""
+        found = {}
+        for turn in TURNS:
+            seeds = [run.seed for run in self.members(turn)]
+            success = self.ledger.success(turn.policy, turn.condition, self.jobs(turn), seeds=seeds)
+            found[turn.policy, turn.condition, turn.split] = success
+        notes: dict[tuple[str, str, str], list[notebook.Noted]] = {}
+        splits = {seed: split for split in ("test", "validation")
+                  for seed in metaworld_tasks.split_seeds(split, self.episodes)}  # fmt: skip
+        for one in notebook.read(self.notes):
+            if one.task in self.tasks and one.goal_seed in splits:
+                notes.setdefault((one.policy, one.condition, splits[one.goal_seed]), []).append(one)
+        return sage_book.Outcomes(self.tasks, self.episodes, found, notes)
+
+
+def before(run: runs.Run) -> runs.Run:
+    """The run without an H-module that an orchestrated one was built on, however many runs ago."""
+    while run.record.student.h_module is not None:
+        folder = pathlib.Path(run.record.config.init)
+        if not run.record.config.init or not folder.is_dir():
+            raise runs.RunError(
+                f"{run.folder} was built on {folder}, which is not there any more: an ablation needs it"
+            )
+        run = runs.load([folder], "last")[0]
+    return run
+
+
+def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
+    """Run what is missing, score everything, write the report folder."""
+    students = sorted(runs.load(options.run, "last"), key=lambda run: run.seed)
+    for run in students:
+        runs.check_store(run, reader, url)
+        control.orchestrated(run, rows=1)
+    asked = metaworld.plan(options, split)
+    ledger = metaworld.open_ledger(options.out / "raw" / "episodes.jsonl", resume=options.resume)
+    bench = Bench(students, asked.tasks, len(asked.seeds), ledger, options.out / "raw" / notebook.FILE)
+    context = origin.context(students[0], reader.manifest.teacher.provenance, "sim", command)
+    seen = comparison.seen(reader, split, options.level)
+    with ticker.Ticker() as tick:
+        with rollouts.Farm() as farm:
+            bench.play(farm, tick)
+        measured = measure(students, reader, seen, tick)
+        tick("timing", 0, 1)
+        timed = [wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED) for run in students]
+    book = sage_book.Book(bench.outcomes(), measured, timed, context, draws=options.draws, seed=options.seed)
+    found = report.Report((*sage_rows.rows(book), *sage_insight.rows(book)), origin.versions())
+    report.write(options.out / "report.json", found)
+    page.write(options.out, found, sage_page.pictures_of(book))
+    return found
+
+
+def measure(
+    students: Sequence[runs.Run], reader: store.Reader, seen: Observations, tick: Tick
+) -> list[sage_book.Offline]:
+    """Every student against the store."""
+    prior = economy.teacher_saliency(Observations(reader, "train", most=2000)).mean(axis=0, keepdims=True)
+    found = []
+    for run in students:
+        lexicon, _ = control.equipment(run)
+        label = f"observations, seed {run.seed}"
+        spent = economy.measure(run.student, lexicon, seen, lambda done, label=label: tick(label, done, len(seen)))
+        few = Observations(reader, seen.split, most=256)
+        chance = economy.glance(untrained(run.student), lexicon, few)
+        batch = next(seen.batches(lexicon, run.student.config.language.length))
+        found.append(
+            sage_book.Offline(
+                spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
+                economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
+                economy.even(before(run).student, lexicon, seen, float(spent.budgets[1.0].atp.mean())),
+                economy.prices(run.student, batch),
+            )
+        )  # fmt: skip
+    return found
+
+
+def untrained(student: Student) -> Student:
+    """The same student with an H-module that learned nothing."""
+    graph, state = nnx.split(student)
+    fresh = nnx.split(Student(student.config, rngs=nnx.Rngs(0)))[1]
+    state["h_module"] = fresh["h_module"]
+    return nnx.merge(graph, state)
+
+
+def few(episodes: int, tasks: int) -> str:
+    """What bars on success are defined on, where this is less; else ""."""
+    return "" if np.prod((episodes, tasks)) >= 400 else ">= 50 episodes a task over >= 8 tasks"

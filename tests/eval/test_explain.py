@@ -1,0 +1,109 @@
+"""The explanation of an episode: what it says is in the records, and every decision can be made again from them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eval import control, decisions, explain, runs
+from train import cycle
+
+pytestmark = pytest.mark.usefixtures("quickly")
+
+
+@pytest.fixture(scope="module")
+def explained(make_orchestrated, fake_lanes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("explain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain.lanes, "Lanes", lambda *_: Farm(fake_lanes()))
+        code = explain.main(
+            ["--run", str(make_orchestrated()), "--task", "drawer-open", "--goal", "0", "--out", str(out)]
+        )
+    assert code == 0
+    return out
+
+
+class Farm:
+    """A fake farm as a context manager."""
+
+    def __init__(self, farm):
+        self._farm, farm.count = farm, 1
+
+    def __enter__(self):
+        return self._farm
+
+    def __exit__(self, *_):
+        self._farm.close()
+
+
+def records(folder):
+    return json.loads((folder / explain.FILE).read_text())["decisions"]
+
+
+def test_a_record_says_who_what_why_and_what_it_cost(explained):
+    one = records(explained)[0]
+    assert {"trust", "posture", "views", "modules", "contribution", "saliency", "confidence", "atp", "sentence"} <= set(
+        one
+    )
+    assert set(one["modules"]) == {"vision", "language", "control"}
+    spent = sum(module["spent_atp"] for module in one["modules"].values())
+    assert one["atp"] == pytest.approx(spent)
+    assert np.sum(one["saliency"]) == pytest.approx(1, abs=1e-3)
+    for module in one["modules"].values():
+        assert len(module["energy"]) == module["steps"] + 1
+    assert one["instruction"] in one["sentence"]
+
+
+def test_contributions_are_measured_by_leaving_a_module_out(explained, make_orchestrated):
+    policy = control.orchestrated(runs.load([make_orchestrated()], "last")[0], rows=1)
+    with np.load(explained / explain.INPUTS) as stored:
+        given = {name: value[:1] for name, value in stored.items()}
+    said = policy.answer(given)
+    without = policy.answer(given, cycle.Will(silence=("vision",)))
+    moved = float(np.sqrt(np.square(without.actions[0] - said.actions[0]).mean()))
+    assert records(explained)[0]["contribution"]["vision"] == pytest.approx(moved, rel=1e-5)
+    assert moved > 0
+
+
+def test_the_page_shows_every_decision(explained):
+    page = (explained / "index.html").read_text()
+    assert page.count("<h2>Decision ") == len(records(explained))
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_every_decision_is_made_again_alike(explained, capsys):
+    assert explain.main(["--out", str(explained), "--replay"]) == 0
+    assert json.loads(capsys.readouterr().out)["differing"] == []
+
+
+def test_a_record_that_was_changed_is_found(explained, tmp_path, capsys):
+    for name in (explain.FILE, explain.INPUTS):
+        (tmp_path / name).write_bytes((explained / name).read_bytes())
+    about = json.loads((tmp_path / explain.FILE).read_text())
+    about["decisions"][0]["actions"][0][0] += 0.5
+    (tmp_path / explain.FILE).write_text(json.dumps(about))
+    assert explain.main(["--out", str(tmp_path), "--replay"]) == 1
+    assert json.loads(capsys.readouterr().out)["differing"] == [0]
+
+
+def test_errors_name_the_fix(make_acting, tmp_path, capsys):
+    assert explain.main(["--run", str(make_acting()), "--out", str(tmp_path)]) == 2
+    assert "--stage orchestration" in capsys.readouterr().err
+    assert explain.main(["--task", "fly", "--out", str(tmp_path)]) == 2
+    assert "drawer-open" in capsys.readouterr().err
+    assert explain.main(["--out", str(tmp_path), "--replay"]) == 2
+    assert "explain an episode" in capsys.readouterr().err
+
+
+def test_without_a_believed_view_the_sentence_says_that_it_held_still():
+    found = {
+        "contribution": {"vision": 0.1}, "modules": {"vision": {"steps": 1}}, "views": {"side": False, "top": False},
+        "trust": {"vision": 0.1}, "instruction": "open the drawer", "looked_at": {"place": "middle", "view": "side"},
+        "atp": 1.0, "confidence": 0.5, "held": True,
+    }  # fmt: skip
+
+    class Policy:
+        class student:
+            modules = {}  # noqa: RUF012
+
+    assert "held still" in decisions.sentence(found, Policy)
