@@ -13,7 +13,7 @@ from eval.statistics import Estimate
 
 @dataclasses.dataclass(frozen=True)
 class Book:
-    """One published set of tasks, and what every student (seed) said of them."""
+    """One published set of tasks, and what every student (seed) of a name said of them."""
 
     dataset: str
     """As in row ids: arc1, arc2."""
@@ -21,28 +21,46 @@ class Book:
     context: report.Context
     draws: int
     seed: int
+    name: str = "student"
+    note: str = ""
+    """What a reader of its rows must know."""
 
     def rows(self) -> list[report.Row]:
-        """Every row."""
-        made = [self._tasks(f"student.pass{tries}", lambda one, t=tries: one.solved(t)) for tries in (1, 2)]
+        """What these students reach; attempts beside the best of those who cannot think."""
         best = max(
             self._share(lambda one, s=said: right(s(one.query), one.query)) for said in arc_grids.TRIVIAL.values()
         )
-        made = [dataclasses.replace(row, note=f"best trivial baseline: {best:.4f}") for row in made]
+        note = "; ".join(filter(None, (self.note, f"best trivial baseline: {best:.4f}")))
+        made = [self._tasks(f"{self.name}.pass{tries}", lambda one, t=tries: one.solved(t), note) for tries in (1, 2)]
         made += [
-            self._tasks(f"{name}.pass1", lambda one, s=said: right(s(one.query), one.query))
-            for name, said in arc_grids.TRIVIAL.items()
-        ]
-        made += [
-            self._tasks(
-                "student.size_accuracy", lambda one: bool(one.grids) and one.grids[0].shape == one.query.answer.shape
-            ),
-            self._tasks("student.cell_accuracy", cells),
+            self._tasks(f"{self.name}.size_accuracy", sized, self.note),
+            self._tasks(f"{self.name}.cell_accuracy", cells, self.note),
         ]
         return [*made, *self.by_colour()]
 
-    def _tasks(self, name: str, score: Callable[[Attempts], float]) -> report.Row:
-        """Mean over tasks of the mean over a task's queries, its interval over tasks; students averaged."""
+    def trivial(self) -> list[report.Row]:
+        """Those who cannot think, on the same queries."""
+        made = []
+        for name, said in arc_grids.TRIVIAL.items():
+            made += [
+                self._tasks(f"{name}.pass1", lambda one, s=said: right(s(one.query), one.query)),
+                self._tasks(f"{name}.cell_accuracy", lambda one, s=said: overlap(s(one.query), one.query.answer)),
+            ]
+        return made
+
+    def gain(self, other: "Book") -> list[report.Row]:
+        """How much more of the same tasks these students solve than others, and of cells; intervals over tasks."""
+        made = []
+        for what, score in (("pass2", lambda one: one.solved(2)), ("cell_accuracy", cells)):
+            mine, theirs = self.by_task(score), other.by_task(score)
+            found = statistics.estimate(lambda w, d=mine - theirs: w @ d / w.sum(axis=1), self._weights(len(mine)))
+            made.append(
+                self._row(f"{self.name}_over_{other.name}.{what}", found, len(mine), unit="of tasks, difference")
+            )
+        return made
+
+    def by_task(self, score: Callable[[Attempts], float]) -> np.ndarray:
+        """Mean over a task's queries and over students, [tasks] in the order of ids."""
         tasks = sorted({one.query.task.id for one in self.found[0]})
         place = {task: index for index, task in enumerate(tasks)}
         total, count = np.zeros(len(tasks)), np.zeros(len(tasks))
@@ -50,15 +68,24 @@ class Book:
             for one in each:
                 total[place[one.query.task.id]] += float(score(one))
                 count[place[one.query.task.id]] += 1
-        values = total / count
-        weights = statistics.resamples(len(tasks), self.draws, np.random.default_rng(self.seed))
-        found = statistics.estimate(lambda w: w @ values / w.sum(axis=1), weights)
+        return total / count
+
+    def _tasks(self, name: str, score: Callable[[Attempts], float], note: str = "") -> report.Row:
+        """Mean over tasks of the mean over a task's queries, its interval over tasks; students averaged."""
+        values = self.by_task(score)
+        found = statistics.estimate(lambda w: w @ values / w.sum(axis=1), self._weights(len(values)))
         if values.min() == values.max():
-            found = Estimate(found.value, *statistics.wilson(found.value * len(tasks), len(tasks)))
+            found = Estimate(found.value, *statistics.wilson(found.value * len(values), len(values)))
+        return self._row(name, found, len(values), note=note)
+
+    def _weights(self, tasks: int) -> np.ndarray:
+        return statistics.resamples(tasks, self.draws, np.random.default_rng(self.seed))
+
+    def _row(self, name: str, found: Estimate, tasks: int, *, unit: str = "of tasks", note: str = "") -> report.Row:
         seeds = len(self.found) if len(self.found) > 1 else None
         return report.Row(
-            f"{self.dataset}.{name}.test", found.value, "of tasks", self.context, n=len(tasks), seeds=seeds,
-            ci_low=found.low, ci_high=found.high,
+            f"{self.dataset}.{name}.test", found.value, unit, self.context, n=tasks, seeds=seeds, ci_low=found.low,
+            ci_high=found.high, note=note,
         )  # fmt: skip
 
     def _share(self, score: Callable[[Attempts], float]) -> float:
@@ -75,7 +102,7 @@ class Book:
                 hits += np.bincount(answer[one.grids[0] == answer], minlength=10)
         f1 = 2 * hits / np.maximum(said + truth, 1)
         return [
-            report.Row(f"{self.dataset}.student.f1_colour_{colour}.test", float(value), "F1", self.context)
+            report.Row(f"{self.dataset}.{self.name}.f1_colour_{colour}.test", float(value), "F1", self.context)
             for colour, value in enumerate(f1)
         ]
 
@@ -85,10 +112,18 @@ def right(grid: np.ndarray, query: Query) -> bool:
     return np.array_equal(grid, query.answer)
 
 
+def sized(one: Attempts) -> bool:
+    """Whether the first attempt has the right size."""
+    return bool(one.grids) and one.grids[0].shape == one.query.answer.shape
+
+
 def cells(one: Attempts) -> float:
-    """Share of the answer's cells that the task as it is, unvoted, is told right; what lies beyond the canvas counts as
-    wrong."""
-    answer = one.query.answer
+    """Share of the answer's cells that the task as it is, unvoted, is told right."""
+    return overlap(one.plain, one.query.answer)
+
+
+def overlap(said: np.ndarray, answer: np.ndarray) -> float:
+    """Share of the answer's cells that are right; those that are not told count as wrong."""
     canvas = np.full((arc.SIDE, arc.SIDE), arc.OUTSIDE, np.uint8)
-    canvas[: one.plain.shape[0], : one.plain.shape[1]] = one.plain
+    canvas[: said.shape[0], : said.shape[1]] = said
     return float((canvas[: answer.shape[0], : answer.shape[1]] == answer).mean())

@@ -1,39 +1,109 @@
 """The arc suite of students that solve grids: ARC-AGI-1's evaluation tasks, and ARC-AGI-2's for transfer."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
-from bridge import arc
-from eval import arc_grid_page, arc_grid_rows, arc_grids, origin, page, report, runs, ticker
+from bridge import arc, store
+from eval import arc_grid_page, arc_grid_rows, arc_grids, contestants, origin, page, report, runs, seed_grids, ticker
+from eval.arc_grids import Attempts, Query
 from eval.options import Config
 
 TASKS = {"quick": 20, "standard": 400, "full": 400}
 """Of each set, at most."""
+STUDENT = "student"
+TOLD = "cut to the true size, which it cannot tell; reads the teacher's tokens"
 
 
-def benchmark(options: Config, *, command: str) -> report.Report:
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Students (seeds) of one name."""
+
+    name: str
+    runs: Sequence[runs.Run]
+
+    @property
+    def original(self) -> bool:
+        """Whether they are the user's original student, which needs the store."""
+        return self.runs[0].record.student.seed is not None
+
+
+def benchmark(options: Config, reader: store.Reader, *, command: str) -> report.Report:
     """Ask, vote, judge; write the report folder with every attempt in ARC Prize form."""
-    students = sorted(runs.load(options.run, "last"), key=lambda run: run.seed)
-    teacher = students[0].record.teacher["provenance"]
-    context = origin.context(students[0], teacher, "none", command)
-    seen = arc_grids.views(arc_grids.VIEWS if not options.short else 2, seed=options.seed)
+    cast = load(options)
     rows, pictures, raw = [], [], options.out / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for version in arc.VERSIONS:
         asked = arc_grids.queries(some(arc.splits(version)["test"], TASKS[options.level], options.seed))
+        books = {}
         with ticker.Ticker() as tick:
-            found = [arc_grids.solve(run.student, asked, seen, tick) for run in students]
-        book = arc_grid_rows.Book(f"arc{version}", found, context, options.draws, options.seed)
-        rows += book.rows()
-        for run, each in zip(students, found, strict=True):
-            path = raw / f"predictions_arc{version}_seed_{run.seed}.json"
-            path.write_text(json.dumps(arc_grids.predictions(each)), encoding="utf-8")
-        pictures += arc_grid_page.drawn(found[0], title=f"ARC-AGI-{version}")
+            for named in cast:
+                if named.original and reader.manifest.extraction.get("dataset", "arc1") != f"arc{version}":
+                    continue
+                found = solved(named, reader, asked, options, tick)
+                keep(raw, f"arc{version}", named, found)
+                books[named.name] = book(options, version, named, found, command)
+        mine = books[STUDENT]
+        rows += [row for each in books.values() for row in each.rows()] + mine.trivial()
+        rows += [row for name, each in books.items() if name != STUDENT for row in mine.gain(each)]
+        pictures += arc_grid_page.drawn(mine.found[0], title=f"ARC-AGI-{version}")
+    rows += clocked(cast[0].runs[0], asked, options, command)
     made = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", made)
     page.write(options.out, made, pictures)
     return made
+
+
+def load(options: Config) -> list[Named]:
+    """The students and, by --control NAME=RUN[,RUN...], those that they are compared with."""
+    found = [(STUDENT, options.run), *map(contestants.parse, options.control)]
+    cast = [Named(name, sorted(runs.load(folders, "last"), key=lambda run: run.seed)) for name, folders in found]
+    for named in cast:
+        if named.runs[0].record.student.grid is None and (named.name == STUDENT or not named.original):
+            raise runs.RunError(f"{named.runs[0].folder} solves no grids: train one with --stage end-to-end on ARC")
+    return cast
+
+
+def solved(
+    named: Named, reader: store.Reader, asked: Sequence[Query], options: Config, tick: ticker.Tick
+) -> list[list[Attempts]]:
+    """What every student of a name says of the queries."""
+    if named.original:
+        return [seed_grids.solve(run.student, reader, asked, tick) for run in named.runs]
+    seen = arc_grids.views(arc_grids.VIEWS if not options.short else 2, seed=options.seed)
+    return [arc_grids.solve(run.student, asked, seen, tick) for run in named.runs]
+
+
+def book(
+    options: Config, version: int, named: Named, found: Sequence[Sequence[Attempts]], command: str
+) -> arc_grid_rows.Book:
+    """Writes the rows of a name."""
+    run = named.runs[0]
+    context = origin.context(run, run.record.teacher["provenance"], "none", command)
+    note = TOLD if named.original else ""
+    return arc_grid_rows.Book(f"arc{version}", found, context, options.draws, options.seed, named.name, note)
+
+
+def clocked(run: runs.Run, asked: Sequence[Query], options: Config, command: str) -> list[report.Row]:
+    """Wall time of a grid and of a task, at the median canvas of the queries."""
+    query = sorted(asked, key=lambda one: one.canvas)[len(asked) // 2]
+    context = origin.context(run, run.record.teacher["provenance"], "none", command)
+    seen = arc_grids.views(arc_grids.VIEWS, seed=options.seed)
+    one, whole = arc_grids.timed(run.student, query, seen)
+    about = f"{len(query.task.train)} demonstrations on a canvas of {query.canvas} cells"
+    return [
+        *one.rows("arc.grid", context, seed=options.seed, note=f"one view, batch 1; {about}"),
+        *whole.rows("arc.task", context, seed=options.seed, note=f"{len(seen)} views voted; {about}"),
+    ]
+
+
+def keep(raw, dataset: str, named: Named, found: Sequence[Sequence[Attempts]]) -> None:
+    """Every attempt, in ARC Prize form."""
+    for run, each in zip(named.runs, found, strict=True):
+        path = raw / f"predictions_{named.name}_{dataset}_seed_{run.seed}.json"
+        path.write_text(json.dumps(arc_grids.predictions(each)), encoding="utf-8")
 
 
 def some(tasks: tuple[arc.Task, ...], most: int, seed: int) -> list[arc.Task]:

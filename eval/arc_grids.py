@@ -13,6 +13,7 @@ from flax import nnx
 
 from bridge import arc, arc_content
 from bridge.arc import Pair, Task
+from eval import grid_wall
 from eval.puzzles import rectangle
 from eval.ticker import Tick
 from student_jax import irp
@@ -140,6 +141,15 @@ def _program(graph: nnx.GraphDef) -> Callable:
         return student.grid.output(last)["grid_logits"].argmax(axis=-1)[:, 0].astype(jnp.uint8)
 
     return run
+
+
+def timed(student: Student, query: Query, seen: Sequence[View]) -> tuple[grid_wall.Timed, grid_wall.Timed]:
+    """An answer to one view of a query, and to all of them at once: what a task costs."""
+    graph, state = nnx.split(student.folded())
+    cells = np.stack([query.frames(view, query.canvas) for view in seen])
+    video, state = arc_tasks.render(cells)[:, :, None], nnx.to_pure_dict(state)
+    one, whole = (grid_wall.measure(_program(graph), state, part) for part in (video[:1], video))
+    return one, whole
 
 
 def vote(query: Query, codes: Sequence[np.ndarray], seen: Sequence[View]) -> Attempts:

@@ -89,7 +89,7 @@ def benchmark(options: Config, command: str) -> report.Report:
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
     if record.read(options.run[0]).student.grid is not None:
-        return arc_grid_suite.benchmark(options, command=command)
+        return arc_grid_suite.benchmark(options, reader, command=command)
     return _arc(options, reader, url, command)
 
 

@@ -1,16 +1,17 @@
 """`python -m eval.explain`: an episode of an orchestrated student, decision by decision: where it looked, who mattered,
-what was spent, whom it trusted. `--replay` makes every decision again from its record."""
+what was spent, whom it trusted; or of a student of grids one answer. `--replay` makes it again from its record."""
 
 import dataclasses
 import json
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import tyro
 
-from bridge import conditions, lanes, metaworld_tasks, scene, simulator
-from eval import control, decisions, explain_page, runs
+from bridge import scene
+from eval import explain_grid, runs
 from train import checkpoint, cycle
 from train import config as train_config
 
@@ -20,14 +21,16 @@ USER_ERRORS = (runs.RunError, train_config.ConfigError, checkpoint.CheckpointErr
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Explain one episode of an orchestrated student: a page and JSON per decision."""
+    """Explain one episode of an orchestrated student, or one answer of a student of grids: a page, and JSON per
+    decision."""
 
     run: pathlib.Path | None = None
-    """Run folder of a student with an H-module (--stage orchestration, or end-to-end from one)."""
-    task: str = "faucet-open"
-    """Simulated task."""
+    """Run folder of a student with an H-module (--stage orchestration, or end-to-end from one), or that solves grids.
+    """
+    task: str = ""
+    """Simulated task, default faucet-open; grids: a family of puzzles (default recolour) or the id of an ARC task."""
     goal: int = 0
-    """Which placement of the validation split."""
+    """Which placement of the validation split; grids: which of its episodes, or which test input of the ARC task."""
     condition: str = "normal"
     """What disturbs it: normal, covered, noise, dropped, light, held-out, swapped."""
     atp: float = cycle.PLENTY
@@ -49,39 +52,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def explain(options: Config) -> int:
-    """Run the episode and write the folder."""
-    if options.task not in metaworld_tasks.TASKS:
-        raise runs.RunError(f"--task {options.task}: there are {', '.join(metaworld_tasks.TASKS)}")
-    policy = control.orchestrated(one(options.run), rows=1, will=cycle.Will(atp=options.atp))
-    kept: list[tuple[simulator.Query, dict[str, np.ndarray], cycle.Decision]] = []
-    policy.note = lambda *told: kept.append(told)
-    goal = metaworld_tasks.split_seeds("validation", options.goal + 1)[options.goal]
-    job = simulator.Job(options.task, goal, conditions.instruction(options.condition, options.task, goal))
-    with lanes.Lanes(1, 1) as farm:
-        (episode,) = simulator.run(policy, [job], conditions=conditions.cameras(options.condition), shared=farm)
-    records = [
-        decisions.record(number, given, said, policy, instruction=job.instruction)
-        for number, (_, given, said) in enumerate(kept)
-    ]
-    write(options, episode, records, [given for _, given, _ in kept])
-    pictures = [query.frames[0] for query, _, _ in kept]
-    page = explain_page.render(
-        records, pictures, task=options.task, condition=options.condition, success=episode.success
-    )
-    (options.out / "index.html").write_text(page, encoding="utf-8")
-    print(json.dumps({"page": str(options.out / "index.html"), "success": episode.success, "decisions": len(records)}))
-    return 0
-
-
-def write(options: Config, episode: simulator.Episode, records: list[dict], given: list[dict[str, np.ndarray]]) -> None:
-    """The records, and all that the student was given, from which each decision can be made again."""
+    """Make the decisions and write the folder."""
+    run = one(options.run)
+    part = of(run)
+    found, arrays, page = part.explain(run, options.task or part.TASK, options.goal, options.condition, options.atp)
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {"run": str(options.run), "task": options.task, "goal": episode.seed, "condition": options.condition}
-    about |= {"atp": options.atp, "success": episode.success, "steps": episode.steps, "decisions": records}
-    (options.out / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
-    np.savez_compressed(
-        options.out / INPUTS, **{name: np.concatenate([one[name] for one in given]) for name in given[0]}
-    )
+    about = {"run": str(run.folder), "goal": options.goal, "condition": options.condition, "atp": options.atp}
+    (options.out / FILE).write_text(json.dumps(about | found, indent=1), encoding="utf-8")
+    np.savez_compressed(options.out / INPUTS, **arrays)
+    (options.out / "index.html").write_text(page, encoding="utf-8")
+    said = {"page": str(options.out / "index.html"), "success": found["success"], "decisions": len(found["decisions"])}
+    print(json.dumps(said))
+    return 0
 
 
 def replay(options: Config) -> int:
@@ -89,17 +71,21 @@ def replay(options: Config) -> int:
     if not (options.out / FILE).is_file():
         raise runs.RunError(f"{options.out / FILE} not found: explain an episode into --out first")
     about = json.loads((options.out / FILE).read_text(encoding="utf-8"))
-    policy = control.orchestrated(one(pathlib.Path(about["run"])), rows=1, will=cycle.Will(atp=about["atp"]))
     with np.load(options.out / INPUTS) as stored:
         given = dict(stored)
-    differing = []
-    for number, recorded in enumerate(about["decisions"]):
-        row = {name: value[number : number + 1] for name, value in given.items()}
-        actions = policy.answer(row).actions[0].tolist()
-        if decisions.digest(row) != recorded["inputs"] or actions != recorded["actions"]:
-            differing.append(number)
+    run = one(pathlib.Path(about["run"]))
+    differing = of(run).replay(run, about, given)
     print(json.dumps({"decisions": len(about["decisions"]), "differing": differing}))
     return int(bool(differing))
+
+
+def of(run: runs.Run) -> Any:
+    """Who explains a run of this kind; the simulator is needed for an episode alone."""
+    if run.record.student.grid is not None:
+        return explain_grid
+    from eval import explain_episode
+
+    return explain_episode
 
 
 def one(folder: pathlib.Path | None) -> runs.Run:

@@ -44,7 +44,7 @@ class Config:
     """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
     control: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """metaworld: NAME=RUN[,RUN...], the same student without (some of) the teacher: demonstrations,
-    demonstrations+tokens, actions; repeat it for each."""
+    demonstrations+tokens, actions; repeat it for each. arc, grids: students to compare with, as seed=RUN."""
     store: str = ""
     """Feature store, a folder or URL, with all three splits; default: the one that the first run was trained from."""
     teacher: str = ""

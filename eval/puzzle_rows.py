@@ -24,12 +24,14 @@ class Results:
     found: Mapping[str, Sequence[Sequence[Outcome]]]
     """Condition -> per student, per family."""
     held_out: Sequence[Sequence[Outcome]]
+    dial: Sequence[Sequence[puzzles.Spent]] = ()
+    """Per student, per budget."""
 
 
 def rows(results: Results, context: report.Context) -> list[report.Row]:
     """Every row, those with a bar first."""
     book = _Book(results, context)
-    return [*book.headline(), *book.controls(), *book.by_family(), *book.steps(), *book.trivial()]
+    return [*book.headline(), *book.controls(), *book.by_family(), *book.steps(), *book.dial(), *book.trivial()]
 
 
 class _Book:
@@ -103,6 +105,16 @@ class _Book:
             self.row("student.size_accuracy", size, "of queries", n=n),
             self.row("student.cell_accuracy", cells, "of cells", n=n, note="inside the true grid"),
         ]
+
+    def dial(self) -> list[report.Row]:
+        """Exact answers by budget."""
+        made = []
+        for each in zip(*self.results.dial, strict=True):
+            found, n = float(np.mean([one.exact.mean() for one in each])), len(each[0].exact)
+            note = f"{np.mean([one.atp.mean() for one in each]):.2f} ATP spent of {each[0].share:.0%} of all steps'"
+            estimate = Estimate(found, *statistics.wilson(found * n, n))
+            made.append(self.row(f"student.exact_atp_{each[0].share:.0%}", estimate, "of queries", n=n, note=note))
+        return made
 
     def trivial(self) -> list[report.Row]:
         """Copy, nearest demonstration, nothing."""

@@ -23,12 +23,16 @@ def benchmark(options: Config, *, command: str, split: str) -> report.Report:
     strange = puzzles.ask(new, count, "normal", split=split, seed=options.seed)
     with ticker.Ticker() as tick:
         found = {kind: [puzzles.solve(run.student, each, tick) for run in students] for kind, each in asked.items()}
+        dial = [puzzles.dial(run.student, asked["normal"], tick) for run in students]
         held_out = [puzzles.solve(run.student, strange, tick) for run in students]
     context = dataclasses.replace(
         origin.context(students[0], "none", "none", command), teacher=students[0].record.teacher["provenance"]
     )
-    results = puzzle_rows.Results(found, held_out)
-    made = report.Report(tuple(puzzle_rows.rows(results, context)), origin.versions())
+    results = puzzle_rows.Results(found, held_out, dial)
+    clocked = puzzles.timed(students[0].student, asked["normal"][0])
+    rows = puzzle_rows.rows(results, context)
+    rows += clocked.rows("families.grid", context, seed=options.seed, note="one query, batch 1")
+    made = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", made)
     raw = options.out / "raw"
     raw.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,16 @@ from flax import nnx
 
 from bridge import arc, families
 from bridge.arc import Task
+from eval import grid_wall
+from eval.grid_thought import Thinker
 from eval.ticker import Tick
 from student_jax import irp
 from student_jax.student import Student
 from train import arc_tasks, puzzles
 
 BATCH = 100
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Budgets, of what all refinement steps cost."""
 CONDITIONS = ("normal", "other_episode", "other_family")
 """With its own demonstrations, with those of another episode of its family, with another family's."""
 
@@ -81,6 +85,13 @@ def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]
     return found
 
 
+def timed(student: Student, asked: Asked) -> grid_wall.Timed:
+    """An answer to one query."""
+    graph, state = nnx.split(student.folded())
+    video = arc_tasks.render(asked.frames[:1])[:, :, None]
+    return grid_wall.measure(_program(graph), nnx.to_pure_dict(state), video)
+
+
 def judge(asked: Asked, said: np.ndarray, energy: np.ndarray) -> Outcome:
     """said: codes uint8 [k, n, 6, 6] after each step. An answer is right if every cell and the size are."""
     inside = asked.answers != arc.OUTSIDE
@@ -102,6 +113,33 @@ def _program(graph: nnx.GraphDef) -> Callable:
         return jnp.stack(codes).astype(jnp.uint8), states[-1].energy
 
     return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """All queries at one budget."""
+
+    share: float
+    """The budget, of what all refinement steps cost."""
+    exact: np.ndarray  # bool [n]
+    atp: np.ndarray  # [n], spent
+
+
+def dial(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Spent]:
+    """The student within budgets of SHARES, all families together."""
+    thinker, found = Thinker(student), []
+    frames, answers = (np.concatenate([getattr(one, name) for one in asked]) for name in ("frames", "answers"))
+    full = thinker.full(arc_tasks.render(frames[:1])[:, :, None])
+    for share in SHARES:
+        parts = []
+        for first in range(0, len(frames), BATCH):
+            video = arc_tasks.render(frames[first : first + BATCH])[:, :, None]
+            said = thinker(np.resize(video, (BATCH, *video.shape[1:])), atp=share * full)
+            parts.append((said.codes[: len(video)], said.atp[: len(video)]))
+        codes, atp = (np.concatenate(part) for part in zip(*parts, strict=True))
+        found.append(Spent(share, (codes == answers).all(axis=(1, 2)), atp))
+        tick("budgets", 1, len(SHARES))
+    return found
 
 
 def predictions(found: Sequence[Outcome]) -> dict[str, list]:

@@ -115,6 +115,8 @@ class StudentConfig:
     """Solves grids; it needs the vision alone."""
     h_module: sizes.HConfig | None = None
     """Orchestrates all of them; it needs the control."""
+    seed: sizes.SeedConfig | None = None
+    """The user's original student instead of all these modules: a baseline, not SAGE."""
 
     def __post_init__(self):
         if self.h_module and not self.control:
@@ -220,6 +222,20 @@ def puzzles(preset: str, *, cells: int, pixels: int = 4) -> StudentConfig:
     return StudentConfig(vision, Target(width=1, grid=cells), grid=dataclasses.replace(grid, cells=cells))
 
 
+SEEDS = {
+    "tiny": sizes.SeedConfig(width=16, heads=2, layers=1, mlp=32, decoder=(32,), dtype="float32"),
+    "standin": sizes.SeedConfig(width=128, heads=4, layers=3, mlp=512, decoder=(256, 512)),
+    "sage_48m": sizes.SeedConfig(),
+}
+
+
+def seed(preset: str, target: Target) -> StudentConfig:
+    """The user's original student for this target; at `sage_48m` as it was."""
+    if preset not in SEEDS:
+        raise ValueError(f"No original student at preset {preset!r}; use one of {', '.join(SEEDS)}.")
+    return StudentConfig(tiny(target).vision, target, seed=SEEDS[preset])
+
+
 H_MODULES = {
     "tiny": sizes.HConfig(width=16, heads=2, mlp=32, dtype="float32"),
     "standin": sizes.HConfig(width=48, heads=2, mlp=96),
@@ -271,6 +287,7 @@ def from_dict(tree: dict) -> StudentConfig:
         "actions": sizes.ActionSpace,
         "grid": sizes.GridConfig,
         "h_module": sizes.HConfig,
+        "seed": lambda **tree: sizes.SeedConfig(**tree | {"decoder": tuple(tree["decoder"])}),  # JSON has lists
     }
     try:
         rest = {name: tree[name] for name in tree if name not in ("vision", "target", "halt", "reserve")}

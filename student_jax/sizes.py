@@ -125,3 +125,31 @@ class HConfig:
     def __post_init__(self):
         if self.width % self.heads or min(self.width, self.mlp, self.blocks) < 1 or self.price < 0:
             raise ValueError(f"HConfig needs width divisible by heads, sizes of at least 1, price >= 0; got {self}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedConfig:
+    """The user's original student of ARC's grids (`student_jax.seed`)."""
+
+    frames: int = 9
+    """Frames at most: four demonstrations and the query."""
+    width: int = 512
+    """Channels of its tokens."""
+    heads: int = 8
+    """Attention heads."""
+    layers: int = 6
+    """Transformer blocks."""
+    mlp: int = 2048
+    """Hidden width of the blocks' MLPs."""
+    decoder: tuple[int, ...] = (1024, 2048)
+    """Hidden widths between the mean and the cells."""
+    dropout: float = 0.1
+    """Of what each block adds, in training."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute dtype of matrix products."""
+
+    def __post_init__(self):
+        if self.width % self.heads or min(self.frames, self.width, self.layers, self.mlp, *self.decoder) < 1:
+            raise ValueError(f"SeedConfig needs width divisible by heads and sizes of at least 1; got {self}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"SeedConfig.dropout is {self.dropout}, expected 0 or more and less than 1.")

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from student_jax import config, cost, irp, sizes
+from student_jax import seed as original
 from student_jax.irps import control, grid, language, vision
 from student_jax.sage import h_module, orchestrator
 
@@ -41,6 +42,9 @@ class Student(nnx.Module):
 
     def __init__(self, settings: config.StudentConfig, *, rngs: nnx.Rngs):
         self.config = settings
+        if settings.seed:
+            self.seed = original.Seed(settings.seed, settings.target, rngs=rngs)
+            return
         self.vision = vision.VisionIrp(settings.vision, settings.target, rngs=rngs)
         if settings.language:
             self.language = language.LanguageIrp(settings.language, settings.vision, settings.target, rngs=rngs)

@@ -115,6 +115,9 @@ class LossWeights:
     """Robot: the same where nothing was shown (rounds): to the mean over the teacher's draws."""
     cells: float = 1.0
     """Grids: cross-entropy of every cell's colour, "outside the grid" being one."""
+    features: float = 0.5
+    """--baseline seed: squared error + 0.5 (1 - cosine) of its mean state, projected, to the mean of what it is given.
+    """
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
     saliency: float = 1.0
@@ -149,6 +152,21 @@ class Rounds:
             _require(
                 getattr(self, name) >= 1, f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 1 or more"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """What is trained instead of SAGE, to compare with."""
+
+    baseline: Literal["", "seed"] = ""
+    """seed: the user's original student of ARC's grids, of the preset's size (sage_48m and seed: as it was). It reads
+    the teacher's tokens, at use time too."""
+    mistakes: tuple[Literal["padding", "sums", "projector"], ...] = ()
+    """--baseline seed: mistakes of its first attempt to make again, to see what each repair is worth. padding: what
+    lies outside a grid counts as colour 0; sums: the feature loss is summed over channels; projector: not trained."""
+
+    def __post_init__(self):
+        _require(bool(self.baseline) or not self.mistakes, "--mistakes are those of --baseline seed: give both")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +213,7 @@ class Config:
     loop: Annotated[Loop, tyro.conf.arg(name="")] = Loop()
     loss: LossWeights = LossWeights()
     visits: Annotated[Rounds, tyro.conf.arg(name="")] = Rounds()
+    instead: Annotated[Baseline, tyro.conf.arg(name="")] = Baseline()
     launch: Annotated[Launch, tyro.conf.arg(name="")] = Launch()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import sizes
-from train import arc_tasks, config, data, loop, puzzles, record, robot_data, stages, warm, words
+from train import arc_tasks, config, data, loop, puzzles, record, robot_data, seed_tokens, stages, warm, words
 
 ROUND = 8
 """Text tokens: a longer text is given room for the next multiple of these."""
@@ -32,6 +32,9 @@ def open_material(
     if reader.manifest.task == puzzles.URL:
         return Material(loop.Sources(*map(puzzles.Episodes, puzzles.LENGTH)), puzzles.student(preset), None)
     room = options.launch.cache_gib * 2**30
+    if options.instead.baseline:
+        splits = (seed_tokens.Tokens(reader, split, cache_bytes=room) for split in ("train", "validation"))
+        return Material(loop.Sources(*splits), student_config.seed(preset, target(reader.manifest.teacher)), None)
     if reader.manifest.task == "arc" and stage is stages.ARC_GRID:
         settings = student_config.make(preset, target(reader.manifest.teacher))
         return Material(loop.Sources(*map(arc_tasks.Tasks, arc_tasks.TURNS)), settings, None)

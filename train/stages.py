@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from train import config, grid, losses, orchestra, orchestra_scores, robot, robot_scores, state, vision
+from train import config, grid, losses, orchestra, orchestra_scores, robot, robot_scores, seed, state, vision
 
 Terms = dict[str, losses.Term]
 
@@ -99,6 +99,19 @@ ARC_GRID = dataclasses.replace(
     shown=("likelihood", "exact", "size_accuracy", "cell_accuracy", "energy_rank_correlation"),
     summarise=grid.summarise,
 )
+SEED = Stage(
+    name="end-to-end",
+    metric="likelihood",
+    shown=("likelihood", "cell_accuracy", "exact"),
+    trains=lambda path: True,
+    features=(),
+    terms=seed.make_terms(()),
+    measure=seed.measure,
+    summarise=seed.summarise,
+    statistics=lambda source: {},
+    calibrate=lambda summary: {},
+)
+"""The original student of ARC's grids, its mistakes repaired."""
 ATTENTION = dataclasses.replace(
     ROBOT_VISION,
     name="components/attention",
@@ -152,6 +165,17 @@ def select(options: config.Config, task: str | None) -> Stage | None:
         built = "; ".join(dict.fromkeys(" --component ".join(["--stage " + name[0], *name[1:]]) for name in names))
         where = f" for a store of task {task!r}" if task else ""
         raise config.ConfigError(f"{asked} is not built yet{where}; built are: {built}")
+    if options.instead.baseline:
+        return original(options, found)
     if found.metric == "own_r2" and not options.loss.demonstration:
         return dataclasses.replace(found, terms=robot.unseen(found.terms), measure=robot.unseen(found.measure))
     return found
+
+
+def original(options: config.Config, found: Stage) -> Stage:
+    """`SEED` with the mistakes that are to be made again; ConfigError where it is no ARC store, end-to-end."""
+    if found is not ARC_GRID:
+        raise config.ConfigError("--baseline seed solves ARC's grids: give --stage end-to-end and a store of ARC tasks")
+    mistakes = options.instead.mistakes
+    frozen = ("seed", "tell") if "projector" in mistakes else None
+    return dataclasses.replace(SEED, terms=seed.make_terms(mistakes), trains=lambda path: path[:2] != frozen)

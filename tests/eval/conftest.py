@@ -55,6 +55,15 @@ def trained(stored, tmp_path_factory) -> pathlib.Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def puzzled(tmp_path_factory) -> pathlib.Path:
+    """A run folder: one step of the tiny preset on small puzzles."""
+    out = tmp_path_factory.mktemp("runs") / "families"
+    fixed = ["--stage", "end-to-end", "--store", "families", "--preset", "tiny", "--host-devices", "1", "--batch", "4"]
+    assert training.main([*fixed, "--out", str(out), "--steps", "1", "--eval-frames", "4", "--share-every", "0"]) == 0
+    return out
+
+
 class FakeLanes:
     """Three simulators that need no simulator: even goals are solved at the first decision, odd ones never."""
 

@@ -65,7 +65,7 @@ def attempts(tasks, *, right):
 
 def rows(found):
     book = arc_grid_rows.Book("arc1", found, CONTEXT, 100, 0)
-    return {row.id: row for row in report.Report(tuple(book.rows()), {}).rows}
+    return {row.id: row for row in report.Report((*book.rows(), *book.trivial()), {}).rows}
 
 
 def test_one_and_two_attempts(tasks):
@@ -90,6 +90,26 @@ def test_colours_are_scored_where_the_size_is_right(tasks):
     used = set(np.unique(np.concatenate([q.answer.reshape(-1) for q in arc_grids.queries(tasks)])).tolist())
     for colour in range(10):
         assert found[f"arc1.student.f1_colour_{colour}.test"].value == (1 if colour in used else 0)
+
+
+def test_a_gain_is_paired_by_task(tasks):
+    mine, other = (
+        arc_grid_rows.Book("arc1", [attempts(tasks, right=right)], CONTEXT, 200, 0, name)
+        for name, right in (("student", [1, 1, 0]), ("alone", [1, 0, 0]))
+    )
+    rows = {row.id: row for row in mine.gain(other)}
+    gain = rows["arc1.student_over_alone.pass2.test"]
+    assert gain.value == pytest.approx(float(np.mean(mine.by_task(lambda one: one.solved(2))
+                                                     - other.by_task(lambda one: one.solved(2)))))  # fmt: skip
+    assert gain.ci_low <= gain.value <= gain.ci_high
+    assert mine.gain(mine)[0].ci_low == mine.gain(mine)[0].ci_high == 0
+
+
+def test_a_trivial_answer_is_scored_inside_the_true_grid(tasks):
+    assert arc_grid_rows.overlap(np.zeros((1, 1), np.int8), np.zeros((2, 2), np.int8)) == 0.25
+    assert arc_grid_rows.overlap(np.zeros((3, 3), np.int8), np.array([[0, 1]], np.int8)) == 0.5
+    found = rows([attempts(tasks, right=[1])])
+    assert 0 < found["arc1.all_zeros.cell_accuracy.test"].value < 1
 
 
 def test_predictions_are_in_arc_prize_form(tasks):

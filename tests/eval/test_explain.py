@@ -1,11 +1,12 @@
 """The explanation of an episode: what it says is in the records, and every decision can be made again from them."""
 
+import html
 import json
 
 import numpy as np
 import pytest
 
-from eval import control, decisions, explain, runs
+from eval import control, decisions, explain, explain_episode, explain_grid, runs
 from train import cycle
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quickly")
 def explained(make_orchestrated, fake_lanes, tmp_path_factory):
     out = tmp_path_factory.mktemp("explain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain.lanes, "Lanes", lambda *_: Farm(fake_lanes()))
+        patch.setattr(explain_episode.lanes, "Lanes", lambda *_: Farm(fake_lanes()))
         code = explain.main(
             ["--run", str(make_orchestrated()), "--task", "drawer-open", "--goal", "0", "--out", str(out)]
         )
@@ -86,10 +87,10 @@ def test_a_record_that_was_changed_is_found(explained, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["differing"] == [0]
 
 
-def test_errors_name_the_fix(make_acting, tmp_path, capsys):
+def test_errors_name_the_fix(make_acting, make_orchestrated, tmp_path, capsys):
     assert explain.main(["--run", str(make_acting()), "--out", str(tmp_path)]) == 2
     assert "--stage orchestration" in capsys.readouterr().err
-    assert explain.main(["--task", "fly", "--out", str(tmp_path)]) == 2
+    assert explain.main(["--run", str(make_orchestrated()), "--task", "fly", "--out", str(tmp_path)]) == 2
     assert "drawer-open" in capsys.readouterr().err
     assert explain.main(["--out", str(tmp_path), "--replay"]) == 2
     assert "explain an episode" in capsys.readouterr().err
@@ -107,3 +108,41 @@ def test_without_a_believed_view_the_sentence_says_that_it_held_still():
             modules = {}  # noqa: RUF012
 
     assert "held still" in decisions.sentence(found, Policy)
+
+
+@pytest.fixture(scope="module")
+def answered(puzzled, tmp_path_factory):
+    out = tmp_path_factory.mktemp("answered")
+    assert explain.main(["--run", str(puzzled), "--task", "swap", "--goal", "2", "--out", str(out)]) == 0
+    return out
+
+
+def test_an_answer_is_explained_and_made_again(answered, capsys):
+    (one,) = records(answered)
+    assert len(one["without"]) == 3
+    assert one["sentence"].startswith("From 3 demonstrations it said")
+    assert one["atp"] == pytest.approx(sum(module["spent_atp"] for module in one["modules"].values()))
+    assert one["sentence"] in html.unescape((answered / "index.html").read_text())
+    assert explain.main(["--out", str(answered), "--replay"]) == 0
+    assert json.loads(capsys.readouterr().out)["differing"] == []
+
+
+def test_what_a_demonstration_was_good_for_is_measured_without_it(answered, puzzled):
+    """A query with its second demonstration blanked out is answered as the record says it is without it."""
+    (one,) = records(answered)
+    with np.load(answered / explain.INPUTS) as stored:
+        cells = stored["cells"]
+    thinker = explain_grid.Thinker(runs.load([puzzled], "last")[0].student)
+    shown = np.ones((1, 7), bool)
+    shown[0, 2:4] = False
+    changed = cells.copy()
+    changed[2:4] = 10
+    said = thinker(explain_grid.arc_tasks.render(changed)[None, :, None], atp=cycle.PLENTY, shown=shown)
+    assert int((said.codes[0] != np.array(one["answer"])).sum()) == one["without"][1]["cells"]
+
+
+def test_a_grid_that_is_not_there_is_an_error(puzzled, tmp_path, capsys):
+    assert explain.main(["--run", str(puzzled), "--task", "fly", "--out", str(tmp_path)]) == 2
+    assert "recolour" in capsys.readouterr().err
+    assert explain.main(["--run", str(puzzled), "--condition", "covered", "--out", str(tmp_path)]) == 2
+    assert "nothing disturbs" in capsys.readouterr().err

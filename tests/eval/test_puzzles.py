@@ -9,7 +9,6 @@ import pytest
 from bridge import arc, families
 from eval import benchmark, puzzle_rows, puzzles, report
 from train import arc_tasks
-from train import main as training
 
 CONTEXT = report.Context("none", "none", "tiny", 1000, "cpu", "abc", "command")
 NAMES = [family.name for family in families.FAMILIES]
@@ -109,24 +108,22 @@ def test_a_query_counts_once_however_many_students_met_it():
     assert (one.low, one.high) == (both.low, both.high)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "families"
-    fixed = ["--stage", "end-to-end", "--store", "families", "--preset", "tiny", "--host-devices", "1", "--batch", "4"]
-    assert training.main([*fixed, "--out", str(out), "--steps", "1", "--eval-frames", "4", "--share-every", "0"]) == 0
-    return out
-
-
-def test_the_command_reports(trained, tmp_path, monkeypatch):
+def test_the_command_reports(puzzled, tmp_path, monkeypatch):
     monkeypatch.setitem(benchmark.puzzle_suite.COUNT, "quick", 4)
-    assert benchmark.main(["--run", str(trained), "--out", str(tmp_path), "--quick"]) == 0
+    assert benchmark.main(["--run", str(puzzled), "--out", str(tmp_path), "--quick"]) == 0
     found = json.loads((tmp_path / "report.json").read_text())
     assert len([row for row in found["rows"] if row["id"].startswith("families.student.exact.")]) == 21
     assert len(json.loads((tmp_path / "raw/predictions.json").read_text())) == 16 * 4
+    dial = [row for row in found["rows"] if row["id"].startswith("families.student.exact_atp_")]
+    assert len(dial) == len(puzzles.SHARES)
+    timed = {row["id"]: row for row in found["rows"] if row["id"].startswith("families.grid_")}
+    assert timed["families.grid_p50.test"]["value"] > 0
+    assert timed["families.grid_over_hardware.test"]["bar"] == 2.0
+    assert dial[0]["note"].startswith("0.00 ATP")
     assert "Failed" in (tmp_path / "report.html").read_text()
 
 
-def test_a_run_that_solves_no_grids_says_what_to_train(trained, monkeypatch, capsys, tmp_path):
+def test_a_run_that_solves_no_grids_says_what_to_train(puzzled, monkeypatch, capsys, tmp_path):
     load = benchmark.puzzle_suite.runs.load
 
     def blind(folders, which):
@@ -135,7 +132,7 @@ def test_a_run_that_solves_no_grids_says_what_to_train(trained, monkeypatch, cap
         return [dataclasses.replace(run, record=dataclasses.replace(run.record, student=student))]
 
     monkeypatch.setattr(benchmark.puzzle_suite.runs, "load", blind)
-    assert benchmark.main(["--run", str(trained), "--out", str(tmp_path), "--quick"]) == 2
+    assert benchmark.main(["--run", str(puzzled), "--out", str(tmp_path), "--quick"]) == 2
     assert "--store families" in capsys.readouterr().err
 
 
