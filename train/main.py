@@ -89,7 +89,7 @@ def train(options: config.Config, argv: list[str]) -> int:
             trainer.close()
     if progress.finished and stage.orchestrates:
         witness.save(witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words), launch.out)
-    return conclude(options, argv, progress, interrupt.signal)
+    return conclude(options, argv, progress, interrupt.signal, stage.metric)
 
 
 def in_rounds(options: config.Config, argv: list[str]) -> int:
@@ -151,7 +151,7 @@ def introduce(show: display.Display, run: record.Record, stage: stages.Stage, fo
     )
 
 
-def conclude(options: config.Config, argv: list[str], progress: loop.Progress, signal: int) -> int:
+def conclude(options: config.Config, argv: list[str], progress: loop.Progress, signal: int, metric: str) -> int:
     """Says how it ended and what to run next; returns the exit code."""
     launch = options.launch
     if not progress.finished:
@@ -159,13 +159,22 @@ def conclude(options: config.Config, argv: list[str], progress: loop.Progress, s
         kept = without(kept, "--stop-after")
         print(f"saved at step {progress.step}; go on: python -m train.main {shlex.join([*kept, '--resume'])}")
         return 128 + signal if signal else 0
-    best = f"best R² {progress.best:.4f} at step {progress.best_step}"
+    best = f"best {metric} {progress.best:.4f} at step {progress.best_step}"
     print(f"done: {progress.finished}; {best}, in {launch.out / 'best'}")
-    teacher = record.read(launch.out).teacher["id"]
-    named = teacher.startswith("standin-") or "/" in teacher  # else it is the bare name of a folder somewhere
-    arguments = shlex.join(["--run", str(launch.out), "--store", launch.store, "--out", "runs/report"])
-    print(f"next: python -m eval.benchmark {arguments} --teacher {shlex.quote(teacher) if named else 'ITS-FOLDER'}")
+    print(f"next: python -m eval.benchmark {shlex.join(reported(options))}")
     return 0
+
+
+def reported(options: config.Config) -> list[str]:
+    """How to report the run: beside its teacher where it has one, a baseline beside a student."""
+    out = str(options.launch.out)
+    if options.instead.baseline:
+        return ["--run", "STUDENT", "--control", f"{options.instead.baseline}={out}", "--out", "runs/report"]
+    arguments, teacher = ["--run", out], record.read(options.launch.out).teacher["id"]
+    if options.launch.store != puzzles.URL:
+        named = teacher.startswith("standin-") or "/" in teacher  # else it is the bare name of a folder somewhere
+        arguments += ["--store", options.launch.store, "--teacher", teacher if named else "ITS-FOLDER"]
+    return [*arguments, "--out", "runs/report"]
 
 
 def without(words: list[str], flag: str) -> list[str]:
