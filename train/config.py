@@ -1,6 +1,7 @@
 """The command line of `train.main` as frozen dataclasses, the presets beside them, and their JSON form; no jax."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Annotated, Literal
 
@@ -115,6 +116,10 @@ class LossWeights:
     """Robot: the same where nothing was shown (rounds): to the mean over the teacher's draws."""
     objects: float = 0.5
     """Robot: where the task's objects are, from simulator truth; 0 leaves that head out."""
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            _require(0 <= value < math.inf, f"--loss.{name.replace('_', '-')} is {value}, expected 0 or more, finite")
 
 
 @dataclasses.dataclass(frozen=True)
