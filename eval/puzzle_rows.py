@@ -113,7 +113,7 @@ class _Book:
             found, n = float(np.mean([one.exact.mean() for one in each])), len(each[0].exact)
             note = f"{np.mean([one.atp.mean() for one in each]):.2f} ATP spent of {each[0].share:.0%} of all steps'"
             estimate = Estimate(found, *statistics.wilson(found * n, n))
-            made.append(self.row(f"student.exact_atp_{each[0].share:.0%}", estimate, "of queries", n=n, note=note))
+            made.append(self.row(f"student.exact_atp_{100 * each[0].share:.0f}", estimate, "of queries", n=n, note=note))
         return made
 
     def trivial(self) -> list[report.Row]:
