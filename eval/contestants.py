@@ -74,6 +74,7 @@ def load(folders: Sequence[pathlib.Path], controls: Sequence[str], reader: store
             )
     for run in (run for members in found.values() for run in members):
         runs.check_store(run, reader, url)
+        control.equipment(run)
         _check_body(run, reader, url)
     return Cast(found)
 

@@ -1,6 +1,7 @@
 """The command line of `train.main` as frozen dataclasses, the presets beside them, and their JSON form; no jax."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Annotated, Literal
 
@@ -121,6 +122,10 @@ class LossWeights:
     """H-module: Huber loss of the predicted log action error, for the steps that were taken."""
     confidence: float = 1.0
     """H-module: squared distance to the teacher's confidence."""
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            _require(0 <= value < math.inf, f"--loss.{name.replace('_', '-')} is {value}, expected 0 or more, finite")
 
 
 @dataclasses.dataclass(frozen=True)

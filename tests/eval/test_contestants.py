@@ -1,11 +1,14 @@
 """Who is comparable with whom."""
 
 import dataclasses
+import json
+import shutil
 
 import pytest
 
+from bridge import store
 from eval import contestants, runs
-from train import config
+from train import config, record
 
 pytestmark = pytest.mark.usefixtures("quickly")
 ALONE = dict.fromkeys(
@@ -42,3 +45,13 @@ def test_other_steps_are_named(run):
 def test_a_run_of_another_objective_is_named(run):
     old = dataclasses.replace(run, record=dataclasses.replace(run.record, objective=1))
     assert "other recipe than the student" in contestants.Cast({"student": [run], "tokens": [old]}).uneven("tokens")
+
+
+def test_a_run_that_must_be_trained_again_is_refused_before_anybody_acts(make_acting, robots, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(make_acting(), old)
+    kept = json.loads((old / record.FILE).read_text())
+    (old / record.FILE).write_text(json.dumps(kept | {"objective": 1}))
+    with pytest.raises(runs.RunError, match="train it again"):
+        contestants.load([old], (), store.open(robots), str(robots))
+    assert contestants.load([make_acting()], (), store.open(robots), str(robots)).students

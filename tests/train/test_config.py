@@ -43,6 +43,15 @@ def test_numbers_out_of_range_are_refused_by_name(flag):
         config.parse([flag, "0"])
 
 
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_negative_or_no_number_is_refused_by_name(value, capsys):
+    with pytest.raises(config.ConfigError, match=r"--loss\.fused-cosine"):
+        config.LossWeights(fused_cosine=value)
+    with pytest.raises(SystemExit):
+        config.parse(["--loss.fused-cosine", str(value)])
+    assert "--loss.fused-cosine" in capsys.readouterr().err
+
+
 def test_a_config_survives_json():
     chosen = config.parse(["--out", "runs/x", "--steps", "5", "--loss.energy", "0.25"])
     assert plain.from_json(config.Config, plain.to_json(chosen)) == chosen
