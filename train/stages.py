@@ -95,12 +95,16 @@ ATTENTION = dataclasses.replace(
 ORCHESTRATION = dataclasses.replace(
     ATTENTION,
     name="orchestration",
-    metric="own_r2",
     shown=("own_r2", "action_r2", "action_r2_planned", "steps_saved", "saliency_overlap", "confidence_r2"),
-    terms=orchestra.terms,
+    terms=orchestra.frozen_terms,
 )
 TOGETHER = dataclasses.replace(
-    ORCHESTRATION, name="end-to-end", trains=lambda path: True, calibrate=robot.calibrate_all
+    ORCHESTRATION,
+    name="end-to-end",
+    metric="own_r2",
+    trains=lambda path: True,
+    terms=orchestra.terms,
+    calibrate=robot.calibrate_all,
 )
 """End-to-end from a run that has an H-module."""
 STAGES = {
