@@ -134,6 +134,6 @@ def select(options: config.Config, task: str | None) -> Stage | None:
         built = "; ".join(dict.fromkeys(" --component ".join(["--stage " + name[0], *name[1:]]) for name in names))
         where = f" for a store of task {task!r}" if task else ""
         raise config.ConfigError(f"{asked} is not built yet{where}; built are: {built}")
-    if found.metric == "own_r2" and not options.loss.demonstration:
+    if "own_r2" in found.shown and not options.loss.demonstration:
         return dataclasses.replace(found, terms=robot.unseen(found.terms), measure=robot.unseen(found.measure))
     return found
