@@ -139,7 +139,7 @@ class Book:
         return [self.row(name, metric, "px", subject=subject, of=of, n=count, better="lower", note=note)]
 
     def _images(self, teacher: Mapping[str, float]) -> list[report.Row]:
-        """What is lost with the images of another observation of the same instruction."""
+        """What is lost with the images of another episode of the same task."""
         how = "before less after shuffling, over before; last step"
         shown = self.row("shuffled_images_drop", _shown_drop, "of R²", note=f"R² to the demonstrated actions, {how}")
         same = self.row("shuffled_images_drop_distilled", _drop, "of R²", note=f"R² to the teacher's actions, {how}")

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 
 from eval.pairing import Success
 
-BLIND = (("teacher", "blind"), ("nearest_instruction", "normal"), ("random", "normal"), ("zeros", "normal"))
+BLIND = (
+    ("teacher", "blind"),
+    ("nearest_state", "normal"),
+    ("nearest_instruction", "normal"),
+    ("random", "normal"),
+    ("zeros", "normal"),
+)
 """Policies that see no picture of the episode."""
 BLIND_MOST, ENOUGH_TASKS, EPISODES, POOR = 0.40, 8, 50, 0.50
 
@@ -25,6 +31,8 @@ class Results:
     parameters: Mapping[str, int | None]
     uneven: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Control -> what makes it incomparable with the student."""
+    shared: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Control -> which students have its seeds; all of them where it is not said."""
 
     @property
     def few_episodes(self) -> str:
