@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 import sys
 
@@ -31,7 +32,11 @@ SPEC = episodes.Spec(
 def jobs(
     tasks: list[str], *, train: int, validation: int, test: int, noise: float, pushes: float
 ) -> list[tuple[str, demonstration.Job]]:
-    """(split, job) of every demonstration, seed by seed."""
+    """(split, job) of every demonstration, seed by seed. ValueError for settings that make none."""
+    if train > metaworld_tasks.DEMONSTRATED:
+        raise ValueError(f"--episodes is {train}: at most {metaworld_tasks.DEMONSTRATED}, the rest is for students")
+    if not 0 <= noise < math.inf or not 0 <= pushes <= 1:
+        raise ValueError(f"--noise is {noise}, --pushes {pushes}: expected 0 or more, and a chance in 0 .. 1")
     return [
         (split, demonstration.Job(task, seed, noise=noise, pushes=pushes))
         for split, count in (("train", train), ("validation", validation), ("test", test))

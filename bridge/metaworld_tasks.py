@@ -145,6 +145,10 @@ TASKS: dict[str, Task] = {
 }
 
 
+DEMONSTRATED = 500_000
+"""Placements of the training split from this one on are for a student's own visits; demonstrations use those before."""
+
+
 def split_seeds(split: str, count: int, *, first: int = 0) -> range:
     """`count` seeds of a split, from its `first`-th on."""
     if split not in SPLITS:

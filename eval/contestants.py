@@ -41,18 +41,25 @@ class Cast:
         return tuple(name for name in self.runs if name != STUDENT)
 
     def uneven(self, name: str) -> str:
-        """What makes a control incomparable with the student: other data, steps or seeds; "" where nothing does."""
+        """What makes a control incomparable with the student: other data, steps, recipe or weights of the losses that
+        it has, seeds that no student has; "" where nothing does."""
         ours, theirs = self.students, self.runs[name]
         facts = {
             "data": [{run.record.store for run in part} for part in (ours, theirs)],
             "steps": [{run.record.steps for run in part} for part in (ours, theirs)],
-            "seeds": [[run.seed for run in part] for part in (ours, theirs)],
+            "seeds": [len(self.shared(name)), len(theirs)],
             "recipe": [runs.recipe(part[0]) | {"loss": None} for part in (ours, theirs)],
+            "weights of the losses that it has": [weighed(part[0], of=theirs[0]) for part in (ours, theirs)],
         }
         wrong = [f"other {fact} than the student" for fact, (one, other) in facts.items() if one != other]
         if name == DEMONSTRATIONS and (taught := taught_by_teacher(theirs[0])):
             wrong.append(f"it had the teacher's {', '.join(taught)}")
         return f"not like for like: {'; '.join(wrong)}" if wrong else ""
+
+    def shared(self, name: str) -> tuple[int, ...]:
+        """Which students have the seed of one of a control's runs, by position."""
+        theirs = {run.seed for run in self.runs[name]}
+        return tuple(index for index, run in enumerate(self.students) if run.seed in theirs)
 
     @property
     def parameters(self) -> int:
@@ -95,6 +102,12 @@ def taught_by_teacher(run: runs.Run) -> list[str]:
     return [name for name, weight in weights.items() if weight and name not in OWN]
 
 
+def weighed(run: runs.Run, *, of: runs.Run) -> dict[str, float]:
+    """Weights in one run of the losses that another has."""
+    mine, theirs = (dataclasses.asdict(one.record.config.loss) for one in (run, of))
+    return {name: mine[name] for name, weight in theirs.items() if weight}
+
+
 def parse(text: str) -> tuple[str, list[pathlib.Path]]:
     """NAME=RUN[,RUN...] -> the name and the folders."""
     name, _, rest = text.partition("=")
@@ -124,7 +137,7 @@ def otherwise(cast: Cast) -> list[Contestant]:
 
 def simple(reader: store.Reader) -> list[Contestant]:
     """The policies that know next to nothing."""
-    nearest = trivial.nearest(reader)
-    policies = (trivial.zeros, trivial.random, nearest)
-    digests = ("zeros 1", "random 1", nearest.digest)
+    nearest, felt = trivial.nearest(reader), trivial.by_state(reader)
+    policies = (trivial.zeros, trivial.random, nearest, felt)
+    digests = ("zeros 1", "random 1", nearest.digest, felt.digest)
     return [Contestant(*one) for one in zip(trivial.ALL, policies, digests, strict=True)]

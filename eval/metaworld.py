@@ -125,7 +125,8 @@ class Bench:
         uneven = {name: text for name in cast.controls if (text := cast.uneven(name))}
         reasons = {teachers.NAME: reason} if reason else {}
         episodes = len(asked.seeds)
-        return tally.Results(asked.tasks, asked.split, episodes, found, reasons, cast.controls, sizes, uneven)
+        shared = {name: both for name in cast.controls if (both := cast.shared(name))}
+        return tally.Results(asked.tasks, asked.split, episodes, found, reasons, cast.controls, sizes, uneven, shared)
 
     def _success(self, policy: str, condition: str) -> np.ndarray | None:
         """Over every seed, or over the first where only that was tried."""

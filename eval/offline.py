@@ -66,7 +66,7 @@ class Scores:
     own: Moments
     """Of the same, to the mean over the teacher's draws."""
     shuffled: Moments
-    """To the teacher's, with the images of another observation of the same instruction."""
+    """To the teacher's, with the images of another episode of the same task."""
     shown_shuffled: Moments
     """To the demonstrated ones, with such images."""
     image: Moments

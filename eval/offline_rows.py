@@ -10,8 +10,8 @@ from eval.observations import Observations
 from eval.offline import Scores
 
 BARS = {"action_r2": 0.97, "action_r2_noise": 0.85, "action_mse": 0.01, "token_r2": 0.97, "use": 0.80}
-FEW = (1, 2)
-"""Refinement steps of which the better one is judged."""
+FEW = 2
+"""Refinement steps after which actions are judged."""
 LIMITED = "targets within the robot's limits; vision and language ran all their steps"
 Metric = Callable[[Scores, np.ndarray], np.ndarray]
 
@@ -70,11 +70,8 @@ class Book:
         return f"{self._suite}.{subject}.{name}.{self._seen.split}"
 
     def _judged(self) -> list[report.Row]:
-        """The better of one and two steps, by its mean squared error."""
-        known = [step for step in FEW if step < self.steps]
-        whole = np.ones((1, self.weights.shape[1]))
-        errors = [np.mean([one.actions.mse(whole)[0, step] for one in self.scores]) for step in known]
-        step = known[int(np.argmin(errors))]
+        """After FEW steps, or all where there are fewer: fixed beforehand, not chosen by what was measured."""
+        step = min(FEW, self.steps - 1)
         note = f"at drawn x_0, after {step} refinement step{'s' * (step > 1)} of the control; {LIMITED}"
         return [
             self.row("action_r2", lambda s, w: s.actions.r2(w)[:, step], "R²", bar=BARS["action_r2"], note=note),
@@ -139,7 +136,7 @@ class Book:
         return [self.row(name, metric, "px", subject=subject, of=of, n=count, better="lower", note=note)]
 
     def _images(self, teacher: Mapping[str, float]) -> list[report.Row]:
-        """What is lost with the images of another observation of the same instruction."""
+        """What is lost with the images of another episode of the same task."""
         how = "before less after shuffling, over before; last step"
         shown = self.row("shuffled_images_drop", _shown_drop, "of R²", note=f"R² to the demonstrated actions, {how}")
         same = self.row("shuffled_images_drop_distilled", _drop, "of R²", note=f"R² to the teacher's actions, {how}")

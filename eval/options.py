@@ -78,6 +78,10 @@ class Config:
     strict: bool = False
     """Exit with 1 unless every bar is met: one that could not be judged is not."""
 
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.seed < 0:
+            raise runs.RunError(f"--draws is {self.draws}, --seed {self.seed}: expected at least 1, and 0 or more")
+
     @property
     def short(self) -> bool:
         """Whether the quick preset was asked for, in either way."""

@@ -111,9 +111,10 @@ class _Book:
         made = []
         for each in zip(*self.results.dial, strict=True):
             found, n = float(np.mean([one.exact.mean() for one in each])), len(each[0].exact)
-            note = f"{np.mean([one.atp.mean() for one in each]):.2f} ATP spent of {each[0].share:.0%} of all steps'"
+            name, spent = f"student.exact_atp_{100 * each[0].share:.0f}", np.mean([one.atp.mean() for one in each])
+            note = f"{spent:.2f} ATP spent of {each[0].share:.0%} of all steps'"
             estimate = Estimate(found, *statistics.wilson(found * n, n))
-            made.append(self.row(f"student.exact_atp_{100 * each[0].share:.0f}", estimate, "of queries", n=n, note=note))
+            made.append(self.row(name, estimate, "of queries", n=n, note=note))
         return made
 
     def trivial(self) -> list[report.Row]:

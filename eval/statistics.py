@@ -131,3 +131,13 @@ def paired_t(differences: np.ndarray) -> float:
     if spread == 0.0:
         return 1.0 if mean == 0.0 else 0.0
     return float(2.0 * special.stdtr(count - 1, -abs(mean) / spread * math.sqrt(count)))
+
+
+def t_interval(differences: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of differences [n >= 2]: what a bootstrap over few of them is too narrow for."""
+    count = len(differences)
+    if count < 2:
+        raise ValueError(f"expected at least two differences, got {count}")
+    mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    half = float(special.stdtrit(count - 1, 0.5 + level / 2)) * spread / math.sqrt(count)
+    return mean - half, mean + half

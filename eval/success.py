@@ -71,6 +71,7 @@ class Book:
                 self.row(f"student.{name}", None, "points", note=note, **bars),
                 self.row(f"student.{name}_p", None, "p", note=note, better="lower", **p_bars),
             ]
+        one = one[list(self.results.shared.get(control, range(len(one))))]
         p, wins, losses = pairing.sign(one, other, chosen)
         pairs = f"{wins} goals won, {losses} lost, exact sign test over (task, goal), given these seeds"
         everything = range(len(self.results.tasks))
@@ -92,7 +93,9 @@ class Book:
             return []
         gains = 100 * (one.mean(axis=(1, 2)) - other.mean(axis=(1, 2)))
         p = statistics.paired_t(gains)
-        note = f"paired t-test over {len(gains)} seeds: {', '.join(f'{gain:+.1f}' for gain in gains)} points"
+        low, high = statistics.t_interval(gains)
+        each = ", ".join(f"{gain:+.1f}" for gain in gains)
+        note = f"paired t-test over {len(gains)} seeds: {each} points; their t interval {low:+.1f} .. {high:+.1f}"
         row = self.row(name, Estimate(p, p, p), "p", of=one, note=note, better="lower", **bar)
         return [dataclasses.replace(row, ci_low=None, ci_high=None)]
 

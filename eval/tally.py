@@ -5,7 +5,13 @@ from collections.abc import Mapping
 
 from eval.pairing import Success
 
-BLIND = (("teacher", "blind"), ("nearest_instruction", "normal"), ("random", "normal"), ("zeros", "normal"))
+BLIND = (
+    ("teacher", "blind"),
+    ("nearest_state", "normal"),
+    ("nearest_instruction", "normal"),
+    ("random", "normal"),
+    ("zeros", "normal"),
+)
 """Policies that see no picture of the episode."""
 BLIND_MOST, ENOUGH_TASKS, EPISODES, POOR = 0.40, 8, 50, 0.50
 
@@ -25,6 +31,8 @@ class Results:
     parameters: Mapping[str, int | None]
     uneven: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Control -> what makes it incomparable with the student."""
+    shared: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Control -> which students have its seeds; all of them where it is not said."""
 
     @property
     def few_episodes(self) -> str:
@@ -47,17 +55,14 @@ class Results:
 
     @property
     def headline(self) -> list[int]:
-        """Tasks that no blind policy solves too often to need eyes; all of them without a blind teacher."""
-        everything = range(len(self.tasks))
-        if self.get("teacher", "blind") is None:
-            return list(everything)
+        """Tasks that no blind policy solves too often to need eyes; all of them where none was tried."""
         blind = [found for key in BLIND if (found := self.get(*key)) is not None]
-        return [i for i in everything if max(found[:, i].mean() for found in blind) <= BLIND_MOST]
+        return [i for i in range(len(self.tasks)) if all(found[:, i].mean() <= BLIND_MOST for found in blind)]
 
     @property
     def headline_note(self) -> str:
         """Which tasks the headline is over, and whether they are enough."""
-        if self.get("teacher", "blind") is None:
+        if all(self.get(*key) is None for key in BLIND):
             return f"over all tasks: {self.why('teacher')}, so that none is known to be solvable blind"
         names = [self.tasks[i] for i in self.headline]
         few = f": fewer than {ENOUGH_TASKS}" if len(names) < ENOUGH_TASKS else ""

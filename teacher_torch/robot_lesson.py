@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any, Literal
 
@@ -83,8 +84,11 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "learning_rate", "draws", "stride", "save_every", "threads"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {value}")
+        for name in ("seed", "vision_steps", "episodes", "cache_gib"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, got {value}")
 
     @property
     def own(self) -> bool:

@@ -196,6 +196,11 @@ class Launch:
     cache_gib: float = 2.0
     """Keep a split's features in memory when they are at most this large; larger ones are read batch by batch."""
 
+    def __post_init__(self):
+        for name, least in (("threads", 1), ("prefetch", 1), ("cache_gib", 0)):
+            value = getattr(self, name)
+            _require(least <= value < math.inf, f"--{name.replace('_', '-')} is {value}, expected {least} or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -220,6 +225,9 @@ class Config:
     visits: Annotated[Rounds, tyro.conf.arg(name="")] = Rounds()
     instead: Annotated[Baseline, tyro.conf.arg(name="")] = Baseline()
     launch: Annotated[Launch, tyro.conf.arg(name="")] = Launch()
+
+    def __post_init__(self):
+        _require(self.seed >= 0, f"--seed is {self.seed}, expected 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

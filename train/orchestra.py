@@ -26,13 +26,9 @@ def attention_terms(student: Student, batch: robot.Batch, key: Array) -> tuple[T
 
 
 def terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Terms]:
-    """Everything: those, the task, the fused features and the teacher's confidence, in disturbed scenes and within
-    sampled budgets."""
-    scene = disturb.disturb(vision.inputs(batch), jax.random.fold_in(key, 7))
-    found = robot.unroll(
-        student, batch, key, until="control", scene=scene, depth=sampled(student, scene, jax.random.fold_in(key, 8))
-    )
-    seen = batch | {"clean": scene.clean & batch["valid"][:, None]}
+    """Everything: those, the task, the image tokens, the fused features, the energies and the teacher's confidence, in
+    disturbed scenes and within sampled budgets."""
+    seen, found = disturbed(student, batch, key)
     named, extras = judged(student, seen, found)
     parts = [part(student, seen, found) for part in (robot.seeing, robot.reading, robot.acting)]
     energy = [losses.mean(part.pop("energy")) for part, _ in parts]
@@ -40,6 +36,24 @@ def terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Term
         named, extras = named | part, extras | more
     named["energy"] = (sum(energy) / len(energy), jnp.float32(1))
     return named, extras
+
+
+def frozen_terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Terms]:
+    """Of those what the H-module can change while all else is frozen: neither image tokens nor energies."""
+    seen, found = disturbed(student, batch, key)
+    named, extras = judged(student, seen, found)
+    for part, more in (robot.reading(student, seen, found), robot.acting(student, seen, found)):
+        named |= {name: term for name, term in part.items() if name != "energy"}
+        extras |= more
+    return named, extras
+
+
+def disturbed(student: Student, batch: robot.Batch, key: Array) -> tuple[robot.Batch, robot.Unrolled]:
+    """The batch with what is `clean` in a disturbed scene, and what the student made of the scene within a budget."""
+    scene = disturb.disturb(vision.inputs(batch), jax.random.fold_in(key, 7))
+    depth = sampled(student, scene, jax.random.fold_in(key, 8))
+    found = robot.unroll(student, batch, key, until="control", scene=scene, depth=depth)
+    return batch | {"clean": scene.clean & batch["valid"][:, None]}, found
 
 
 def judged(student: Student, batch: robot.Batch, found: robot.Unrolled) -> tuple[Terms, Terms]:

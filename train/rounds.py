@@ -17,8 +17,6 @@ from bridge import demonstrations, episodes, lanes, metaworld_tasks, scene, simu
 from bridge import embodiment as embodiments
 from train import actor, checkpoint, config, plain, record, teacher, warm
 
-FIRST = 500_000
-"""Placements of the training split from this one on are for rounds; demonstrations use those before."""
 CONDITIONS = simulator.Conditions(keep_views=True)
 
 
@@ -88,6 +86,11 @@ def finished(folder: pathlib.Path) -> bool:
     return slot.newest() is not None and bool(slot.progress().get("finished"))
 
 
+def placements(number: int, count: int) -> range:
+    """`count` seeds of a round, of the training split, that neither demonstrations nor another round use."""
+    return metaworld_tasks.split_seeds("train", count, first=metaworld_tasks.DEMONSTRATED + number * count)
+
+
 def visit(options: config.Config, run: pathlib.Path, folder: pathlib.Path, number: int) -> pathlib.Path:
     """Let the student of a run act, and write what it saw at every decision as a dataset."""
     dataset = folder / "dataset"
@@ -96,7 +99,7 @@ def visit(options: config.Config, run: pathlib.Path, folder: pathlib.Path, numbe
     student, _ = checkpoint.load_student(run)
     body = embodiments.load(run / warm.EMBODIMENT)
     count = options.visits.round_episodes
-    seeds = metaworld_tasks.split_seeds("train", count, first=FIRST + number * count)
+    seeds = placements(number, count)
     jobs = [simulator.Job(task, seed) for task in tasks(options.launch.store) for seed in seeds]
     writer = episodes.create(dataset, demonstrations.SPEC, resume=True)
     with lanes.Lanes() as farm:

@@ -128,12 +128,16 @@ ATTENTION = dataclasses.replace(
 ORCHESTRATION = dataclasses.replace(
     ATTENTION,
     name="orchestration",
-    metric="own_r2",
     shown=("own_r2", "action_r2", "action_r2_planned", "steps_saved", "saliency_overlap", "confidence_r2"),
-    terms=orchestra.terms,
+    terms=orchestra.frozen_terms,
 )
 TOGETHER = dataclasses.replace(
-    ORCHESTRATION, name="end-to-end", trains=lambda path: True, calibrate=robot.calibrate_all
+    ORCHESTRATION,
+    name="end-to-end",
+    metric="own_r2",
+    trains=lambda path: True,
+    terms=orchestra.terms,
+    calibrate=robot.calibrate_all,
 )
 """End-to-end from a run that has an H-module."""
 STAGES = {
@@ -167,7 +171,7 @@ def select(options: config.Config, task: str | None) -> Stage | None:
         raise config.ConfigError(f"{asked} is not built yet{where}; built are: {built}")
     if options.instead.baseline:
         return original(options, found)
-    if found.metric == "own_r2" and not options.loss.demonstration:
+    if "own_r2" in found.shown and not options.loss.demonstration:
         return dataclasses.replace(found, terms=robot.unseen(found.terms), measure=robot.unseen(found.measure))
     return found
 

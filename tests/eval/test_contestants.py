@@ -47,6 +47,23 @@ def test_a_run_of_another_objective_is_named(run):
     assert "other recipe than the student" in contestants.Cast({"student": [run], "tokens": [old]}).uneven("tokens")
 
 
+def test_a_loss_of_another_weight_is_named_and_one_that_is_left_out_is_not(run):
+    more = contestants.Cast({"student": [run], "demonstrations": [taught(run, **ALONE | {"demonstration": 5.0})]})
+    assert "other weights" in more.uneven("demonstrations")
+    assert contestants.Cast({"student": [run], "x": [taught(run, actions=0.0)]}).uneven("x") == ""
+
+
+def test_fewer_seeds_are_compared_with_the_students_of_the_same_seeds(run):
+    def seeded(seed):
+        config = dataclasses.replace(run.record.config, seed=seed)
+        return dataclasses.replace(run, record=dataclasses.replace(run.record, config=config))
+
+    cast = contestants.Cast({"student": [seeded(s) for s in (0, 1, 2)], "x": [seeded(1)], "y": [seeded(7)]})
+    assert cast.shared("x") == (1,)
+    assert cast.uneven("x") == ""
+    assert "other seeds" in cast.uneven("y")
+
+
 def test_a_run_that_must_be_trained_again_is_refused_before_anybody_acts(make_acting, robots, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(make_acting(), old)

@@ -102,3 +102,13 @@ def test_a_paired_t_test_is_students():
     assert statistics.paired_t(np.ones(3)) == 0
     with pytest.raises(ValueError, match="at least two"):
         statistics.paired_t(np.ones(1))
+
+
+def test_a_t_interval_covers_what_its_test_cannot_reject():
+    gains = np.array([9.3, 22.0, 26.9])
+    low, high = statistics.t_interval(gains)
+    assert (low, high) == (pytest.approx(-3.2, abs=0.2), pytest.approx(42.0, abs=0.2))
+    for edge in (low, high):
+        assert statistics.paired_t(gains - edge) == pytest.approx(0.05, abs=1e-6)
+    with pytest.raises(ValueError, match="at least two"):
+        statistics.t_interval(gains[:1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bridge import simulator, store
+from bridge import embodiment, metaworld_tasks, simulator, store
 from eval import trivial
 
 
@@ -46,3 +46,30 @@ def test_it_neither_looks_nor_feels(nearest):
     asked = query([nearest.instructions[0]] * 2, [1, 2])
     asked.frames[1], asked.state[1] = 255, 1.0
     np.testing.assert_array_equal(*nearest(asked))
+
+
+@pytest.fixture(scope="module")
+def felt(robots):
+    return trivial.by_state(store.open(robots))
+
+
+def test_by_state_the_nearest_moments_of_the_task_are_averaged(robots, felt):
+    reader = store.open(robots)
+    body, task = reader.embodiment(), next(iter(felt.states))
+    text = metaworld_tasks.TASKS[task].phrasings[0]
+    asked = query([text], [1])
+    asked.state[:] = embodiment.denormalise_rows(body, felt.states[task][:1], group="state")
+    away = np.square(felt.states[task] - felt.states[task][0]).sum(axis=1)
+    wanted = felt.chunks[task][np.argsort(away, kind="stable")[: trivial.ALIKE]].mean(axis=0)
+    np.testing.assert_allclose(felt(asked)[0], wanted, atol=1e-5)
+    asked.frames[:] = 255
+    np.testing.assert_allclose(felt(asked)[0], wanted, atol=1e-5, err_msg="it never looks")
+
+
+def test_by_state_knows_the_training_split_alone(robots, felt):
+    reader = store.open(robots)
+    assert sum(map(len, felt.states.values())) == len(reader.records("train"))
+
+
+def test_by_state_what_nobody_demonstrated_is_not_moved_for(felt):
+    assert (felt(query(["make tea"], [1])) == 0).all()

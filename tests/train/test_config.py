@@ -52,6 +52,18 @@ def test_a_weight_that_is_negative_or_no_number_is_refused_by_name(value, capsys
     assert "--loss.fused-cosine" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--threads", "0"), ("--prefetch", "0"), ("--cache-gib", "-1")])
+def test_a_launch_that_cannot_run_is_refused_by_name(flag, value, capsys):
+    with pytest.raises((SystemExit, config.ConfigError)) as refused:
+        config.parse([flag, value])
+    assert flag in capsys.readouterr().err + str(refused.value)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(config.ConfigError, match="--seed"):
+        config.Config(seed=-1)
+
+
 def test_a_config_survives_json():
     chosen = config.parse(["--out", "runs/x", "--steps", "5", "--loss.energy", "0.25"])
     assert plain.from_json(config.Config, plain.to_json(chosen)) == chosen

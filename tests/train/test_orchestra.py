@@ -144,16 +144,27 @@ def test_foresight_is_asked_about_the_steps_that_were_taken(student, batch):
         assert steps[choice, 0, 1] == found.depth["language"][row]
 
 
-def test_gradients_reach_every_leaf_of_the_h_module(student, batch):
+@pytest.mark.parametrize("terms", [orchestra.terms, orchestra.frozen_terms])
+def test_gradients_reach_every_leaf_of_the_h_module(student, batch, terms):
     graph, params, frozen = state.partition(student, lambda path: path[0] == "h_module")
     weights = config.LossWeights()
 
     def total(params):
-        named, _ = orchestra.terms(state.merge(graph, params, frozen), batch, KEY)
+        named, _ = terms(state.merge(graph, params, frozen), batch, KEY)
         return sum(getattr(weights, name) * losses.mean(term) for name, term in named.items())
 
     gradient = checkpoint.named_leaves(jax.grad(total)(params))
     assert not [name for name, leaf in gradient.items() if not np.abs(np.asarray(leaf)).max() > 0]
+
+
+def test_what_is_frozen_has_no_loss_that_reaches_nothing(student, batch):
+    graph, params, frozen = state.partition(student, lambda path: path[0] == "h_module")
+    named, _ = orchestra.frozen_terms(student, batch, KEY)
+    for name in named:
+        alone = jax.grad(lambda params, name=name: losses.mean(
+            orchestra.frozen_terms(state.merge(graph, params, frozen), batch, KEY)[0][name]))(params)  # fmt: skip
+        moved = max(float(np.abs(np.asarray(leaf)).max()) for leaf in jax.tree.leaves(alone))
+        assert moved > 0 or not float(losses.mean(named[name])), name
 
 
 def test_pairs_are_one_stride_apart_in_one_episode():

@@ -139,8 +139,8 @@ def episode(job, *, decisions):
 
 
 def test_rounds_and_demonstrations_never_share_a_placement():
-    shown = {
-        job.seed
-        for _, job in demonstrations.jobs(["drawer-open"], train=1000, validation=1000, test=0, noise=0.0, pushes=0.0)
-    }
-    assert max(seed for seed in shown if seed < 1_000_000) < rounds.FIRST
+    most = metaworld_tasks.DEMONSTRATED
+    with pytest.raises(ValueError, match=f"at most {most}"):
+        demonstrations.jobs([], train=most + 1, validation=0, test=0, noise=0.0, pushes=0.0)
+    assert demonstrations.jobs([], train=most, validation=0, test=0, noise=0.0, pushes=0.0) == []
+    assert max(metaworld_tasks.split_seeds("train", most)) < min(rounds.placements(0, 8))
