@@ -57,7 +57,7 @@ sage: $(STAMP)
 	for seed in $(SEEDS); do \
 		$(SAGE) --stage orchestration --steps 300 --lr 8e-3 --init runs/student-$$seed --out runs/h-$$seed --seed $$seed \
 			$$(test ! -e runs/h-$$seed/config.json || echo --resume) || exit 1; \
-		$(SAGE) --stage end-to-end --steps 400 --lr 4e-3 --init runs/h-$$seed --out runs/sage-$$seed --seed $$seed \
+		$(SAGE) --stage end-to-end --steps 800 --lr 4e-3 --init runs/h-$$seed --out runs/sage-$$seed --seed $$seed \
 			$$(test ! -e runs/sage-$$seed/config.json || echo --resume) || exit 1; done
 	$(BIN)/python -m eval.benchmark --suite sage $(foreach seed,$(SEEDS),--run runs/sage-$(seed)) \
 		--store $(STORE) --out runs/report-sage --resume

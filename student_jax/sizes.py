@@ -116,9 +116,9 @@ class HConfig:
     """Hidden width of its blocks' MLPs."""
     blocks: int = 1
     """Times its queries read everything."""
-    price: float = 0.2
+    price: float = 0.6
     """What all refinement steps together cost, in units of the logarithm of the action error: steps that are the last
-    half of the cost must bring the error down by a tenth to be worth it. A tighter budget raises it."""
+    half of the cost must bring the error down by a quarter to be worth it. A tighter budget raises it."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute dtype of matrix products."""
 

@@ -80,7 +80,12 @@ class StudentActor:
     def chunks(self, seen: Seen) -> np.ndarray:
         """Normalised actions float32 [b, h, a]."""
         given = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in vars(seen).items()}
-        return np.asarray(_program(self._graph, self.effort)(self._state, given))[: len(seen.video)]
+        return np.asarray(self._program(self._state, given))[: len(seen.video)]
+
+    @functools.cached_property
+    def _program(self) -> Callable:
+        """Looked up once: hashing a graph takes as long as a decision."""
+        return _program(self._graph, self.effort)
 
     def __call__(self, query: simulator.Query) -> np.ndarray:
         """As a simulator policy: actions [b, h, 4] in physical units."""

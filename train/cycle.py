@@ -99,6 +99,7 @@ class SageActor(actor.StudentActor):
         super().__init__(student, lexicon, body, rows=rows)
         self.witness, self.will, self.note = judge, will, note
         self.memories: dict[tuple[str, int], Memory] = {}
+        self._programs: dict[Will, Callable] = {}
 
     def __call__(self, query: simulator.Query) -> np.ndarray:
         """As a simulator policy: actions [b, h, a] in physical units."""
@@ -144,9 +145,14 @@ class SageActor(actor.StudentActor):
         """What the student makes of it."""
         count = len(given["trust"])
         padded = {name: np.resize(value, (self.rows, *value.shape[1:])) for name, value in given.items()}
-        program = _program(self._graph, dataclasses.replace(will or self.will, atp=PLENTY))
-        said = jax.device_get(program(self._state, padded))
-        return jax.tree.map(lambda leaf: leaf[:count], said)
+        said = jax.device_get(self._thinking(dataclasses.replace(will or self.will, atp=PLENTY))(self._state, padded))
+        return said if count == self.rows else jax.tree.map(lambda leaf: leaf[:count], said)
+
+    def _thinking(self, will: Will) -> Callable:
+        """The program of a will, looked up once: hashing a graph takes as long as a decision."""
+        if will not in self._programs:
+            self._programs[will] = _program(self._graph, will)
+        return self._programs[will]
 
 
 def still(actions: np.ndarray, *, where: np.ndarray) -> np.ndarray:
