@@ -83,9 +83,11 @@ def test_scores_by_family_and_padding():
     exact[1, 0] = True
     part = {
         "exact": exact, "size": np.ones((4, 4), bool), "cells": np.full((4, 4), 0.5), "doubt": np.full((4, 4), 0.5),
-        "family": np.array([0, 1, 1, 2]), "valid": np.array([True, True, True, False]),
+        "surprise": np.zeros((4, 4)), "family": np.array([0, 1, 1, 2]),
+        "asked": np.broadcast_to(np.array([True, True, True, False])[:, None], (4, 4)),
     }  # fmt: skip
-    summary = grid.summarise([part])
+    summary = grid.by_family([part])
+    assert summary["likelihood"] == 1
     assert summary["exact"] == pytest.approx(1 / 3)
     assert summary["exact/recolour"] == 1
     assert summary["exact/swap"] == 0
