@@ -5,17 +5,22 @@ import dataclasses
 import json
 import pathlib
 import sys
+import zipfile
+from typing import Literal
 
 import numpy as np
 import tyro
 
-from bridge import conditions, lanes, metaworld_tasks, scene, simulator
+from bridge import conditions, embodiment, lanes, metaworld_tasks, scene, simulator
 from eval import control, decisions, explain_page, runs
 from train import checkpoint, cycle
 from train import config as train_config
 
 FILE, INPUTS = "decisions.json", "inputs.npz"
-USER_ERRORS = (runs.RunError, train_config.ConfigError, checkpoint.CheckpointError, scene.SimulatorError)
+USER_ERRORS = (
+    runs.RunError, train_config.ConfigError, checkpoint.CheckpointError, scene.SimulatorError,
+    embodiment.EmbodimentError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Config:
     """Simulated task."""
     goal: int = 0
     """Which placement of the validation split."""
-    condition: str = "normal"
-    """What disturbs it: normal, covered, noise, dropped, light, held-out, swapped."""
+    condition: Literal["normal", "covered", "noise", "dropped", "light", "held-out"] = "normal"
+    """What disturbs it."""
     atp: float = cycle.PLENTY
     """Budget of a decision; 1 ATP is 10 MFLOP. Default: all that it asks for."""
     out: pathlib.Path = pathlib.Path("runs/explain")
@@ -52,6 +57,8 @@ def explain(options: Config) -> int:
     """Run the episode and write the folder."""
     if options.task not in metaworld_tasks.TASKS:
         raise runs.RunError(f"--task {options.task}: there are {', '.join(metaworld_tasks.TASKS)}")
+    if options.goal < 0 or not options.atp >= 0:
+        raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
     policy = control.orchestrated(one(options.run), rows=1, will=cycle.Will(atp=options.atp))
     kept: list[tuple[simulator.Query, dict[str, np.ndarray], cycle.Decision]] = []
     policy.note = lambda *told: kept.append(told)
@@ -63,8 +70,8 @@ def explain(options: Config) -> int:
         decisions.record(number, given, said, policy, instruction=job.instruction)
         for number, (_, given, said) in enumerate(kept)
     ]
-    write(options, episode, records, [given for _, given, _ in kept])
-    pictures = [query.frames[0] for query, _, _ in kept]
+    write(options, episode, records, [given for _, given, _ in kept], control.digest(policy))
+    pictures = [given["video"][0, 0] for _, given, _ in kept]
     page = explain_page.render(
         records, pictures, task=options.task, condition=options.condition, success=episode.success
     )
@@ -73,10 +80,13 @@ def explain(options: Config) -> int:
     return 0
 
 
-def write(options: Config, episode: simulator.Episode, records: list[dict], given: list[dict[str, np.ndarray]]) -> None:
+def write(
+    options: Config, episode: simulator.Episode, records: list[dict], given: list[dict[str, np.ndarray]], policy: str
+) -> None:
     """The records, and all that the student was given, from which each decision can be made again."""
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"run": str(options.run), "task": options.task, "goal": episode.seed, "condition": options.condition}
+    about |= {"policy": policy}
     about |= {"atp": options.atp, "success": episode.success, "steps": episode.steps, "decisions": records}
     (options.out / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
     np.savez_compressed(
@@ -85,21 +95,38 @@ def write(options: Config, episode: simulator.Episode, records: list[dict], give
 
 
 def replay(options: Config) -> int:
-    """Every recorded decision once more, from what it was given."""
-    if not (options.out / FILE).is_file():
-        raise runs.RunError(f"{options.out / FILE} not found: explain an episode into --out first")
-    about = json.loads((options.out / FILE).read_text(encoding="utf-8"))
+    """Every record made once more, from what the student was given: all of it must come out alike."""
+    about, given = recorded(options.out)
     policy = control.orchestrated(one(pathlib.Path(about["run"])), rows=1, will=cycle.Will(atp=about["atp"]))
-    with np.load(options.out / INPUTS) as stored:
-        given = dict(stored)
-    differing = []
-    for number, recorded in enumerate(about["decisions"]):
+    if control.digest(policy) != about["policy"]:
+        raise runs.RunError(f"{about['run']} was trained again since: explain the episode anew")
+    found, differing = about["decisions"], []
+    for number in range(len(given["trust"])):
         row = {name: value[number : number + 1] for name, value in given.items()}
-        actions = policy.answer(row).actions[0].tolist()
-        if decisions.digest(row) != recorded["inputs"] or actions != recorded["actions"]:
+        said = policy.answer(row)
+        instruction = found[number]["instruction"] if number < len(found) else ""
+        again = decisions.record(number, row, said, policy, instruction=instruction)
+        if number >= len(found) or json.loads(json.dumps(again)) != found[number]:
             differing.append(number)
-    print(json.dumps({"decisions": len(about["decisions"]), "differing": differing}))
+    differing += range(len(given["trust"]), len(found))
+    print(json.dumps({"decisions": len(found), "differing": differing}))
     return int(bool(differing))
+
+
+def recorded(folder: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """What `write` wrote; RunError where it is not there or damaged."""
+    if not (folder / FILE).is_file():
+        raise runs.RunError(f"{folder / FILE} not found: explain an episode into --out first")
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        with np.load(folder / INPUTS) as stored:
+            given = {name: stored[name] for name in stored}
+        known = {"run", "atp", "policy", "decisions"} <= set(about) and "trust" in given
+        if not known or not all("instruction" in each for each in about["decisions"]):
+            raise ValueError("something is missing")
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise runs.RunError(f"{folder}: the records are damaged ({error}): explain the episode anew") from error
+    return about, given
 
 
 def one(folder: pathlib.Path | None) -> runs.Run:

@@ -5,7 +5,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from flax import nnx
 
 from bridge import conditions, metaworld_tasks, simulator, store
@@ -160,7 +159,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
             bench.play(farm, tick)
         measured = measure(students, reader, seen, tick)
         tick("timing", 0, 1)
-        timed = [wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED) for run in students]
+        timed = [timing(run, seen) for run in students]
     book = sage_book.Book(bench.outcomes(), measured, timed, context, draws=options.draws, seed=options.seed)
     found = report.Report((*sage_rows.rows(book), *sage_insight.rows(book)), origin.versions())
     report.write(options.out / "report.json", found)
@@ -185,11 +184,16 @@ def measure(
             sage_book.Offline(
                 spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
                 economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
-                economy.even(before(run).student, lexicon, seen, float(spent.budgets[1.0].atp.mean())),
+                economy.depths(before(run).student, lexicon, seen),
                 economy.prices(run.student, batch),
             )
         )  # fmt: skip
     return found
+
+
+def timing(run: runs.Run, seen: Observations) -> wall.Wall:
+    """Wall time of its decisions and of those of the student before it."""
+    return wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED, before=control.load(before(run), rows=1))
 
 
 def untrained(student: Student) -> Student:
@@ -198,8 +202,3 @@ def untrained(student: Student) -> Student:
     fresh = nnx.split(Student(student.config, rngs=nnx.Rngs(0)))[1]
     state["h_module"] = fresh["h_module"]
     return nnx.merge(graph, state)
-
-
-def few(episodes: int, tasks: int) -> str:
-    """What bars on success are defined on, where this is less; else ""."""
-    return "" if np.prod((episodes, tasks)) >= 400 else ">= 50 episodes a task over >= 8 tasks"

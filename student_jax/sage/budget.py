@@ -72,7 +72,7 @@ def choose(
     left: Float[Array, " b"],
     caps: Float[Array, "b m"],
     taken: Int[Array, "b t"],
-    price: Float[Array, " b"],
+    price: float,
 ) -> Int[Array, " b"]:
     """Which choice is best, int32 [b]: the least predicted log error plus `price` times the share of all ATP that is
     still to be spent, among those that agree with the steps `taken` by the first t modules, whose further steps cost at
@@ -82,7 +82,7 @@ def choose(
     total, agreed = costs.sum(axis=-1), jnp.all(taken[:, None] == jnp.asarray(choices.steps)[None, :, :done], axis=-1)
     possible = agreed & (total <= left[:, None]) & jnp.all(costs <= caps[:, None, done:], axis=-1)
     possible |= agreed & (total == 0.0)
-    score = log_error + price[:, None] * total / float(choices.costs.sum(axis=1).max())
+    score = log_error + price * total / float(choices.costs.sum(axis=1).max())
     return jnp.argmin(jnp.where(possible, score, jnp.inf), axis=1).astype(jnp.int32)
 
 

@@ -88,7 +88,7 @@ def run(
     if student.config.h_module:
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
-    planner = Planner(student, table, brief, trust, thrift, depth)
+    planner = Planner(student, table, brief, trust, depth)
     halt = student.config.halt if depth is None else NEVER
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
@@ -127,14 +127,13 @@ class Planner:
         table: dict[str, cost.Flops],
         brief: h_module.Brief | None,
         trust: Float[Array, "b m"],
-        thrift: Float[Array, " b"],
         depth: int | Int[Array, ""] | None,
     ):
         self.names, self.brief, self.trust, self.depth = list(student.modules), brief, trust, depth
         self.most = [module.description.max_steps for module in student.modules.values()]
         self.prices = [table[name].step_atp for name in self.names]
         self.choices = budget.Choices.of(self.prices, self.most)
-        self.price = thrift * (student.config.h_module.price if student.config.h_module else 0.0)
+        self.price = student.config.h_module.price if student.config.h_module else 0.0
 
     def __call__(self, found: Run) -> tuple[Float[Array, " b"], Int[Array, " b"]]:
         """(ATP that it may spend, steps to take). An H-module's prediction decides, within m times the module's share

@@ -160,7 +160,7 @@ NOTHING = jnp.zeros((1, 0), jnp.int32)
 def best(log_error, *, left=99.0, caps=(99.0, 99.0), taken=NOTHING, price=0.0):
     index = budget.choose(
         jnp.asarray([log_error]), CHOICES, left=jnp.array([left]), caps=jnp.array([caps]), taken=taken,
-        price=jnp.array([price]),
+        price=price,
     )  # fmt: skip
     return CHOICES.steps[int(index[0])].tolist()
 
