@@ -15,7 +15,7 @@ SIDES = (("upper", "middle", "lower"), ("left", "middle", "right"))
 
 def record(number: int, given: dict[str, np.ndarray], said: Decision, policy: SageActor, *, instruction: str) -> dict:
     """Decision `number` of an episode, from one row of what was given and said."""
-    names = list(policy.student.modules)
+    names, prices = list(policy.student.modules), costs(policy, given)
     believed = {name: float(value) for name, value in zip(names, said.trust[0], strict=True)}
     posture = trust.Posture.of(believed)
     found = {
@@ -25,7 +25,7 @@ def record(number: int, given: dict[str, np.ndarray], said: Decision, policy: Sa
         "trust": believed,
         "posture": dataclasses.asdict(posture),
         "views": dict(zip(policy.body.transform.video_keys, map(bool, said.views[0]), strict=True)),
-        "modules": {name: account(said.accounts[name]) for name in names},
+        "modules": {name: account(said.accounts[name], prices[name]) for name in names},
         "contribution": contributions(policy, given, said),
         "saliency": np.round(said.saliency[0], 6).tolist(),
         "held": not said.views[0].any(),
@@ -45,15 +45,24 @@ def digest(given: dict[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-def account(one: Any) -> dict[str, Any]:
-    """One module's account of one row."""
-    steps = int(one.steps[0])
+def costs(policy: SageActor, given: dict[str, np.ndarray]) -> dict[str, float]:
+    """ATP of a step of each module."""
+    inputs = irp.Inputs(given["video"], given["state"], given["tokens"], given["token_mask"], None)
+    return {name: found.step_atp for name, found in policy.student.table(inputs).items()}
+
+
+def account(one: Any, step_atp: float) -> dict[str, Any]:
+    """One module's account of one row. halted: why it stopped; "planned" where no more was asked for and another step
+    could have been paid."""
+    steps, granted, spent = int(one.steps[0]), float(one.granted[0]), float(one.spent[0])
+    reason = irp.Reason(int(one.reason[0]))
+    unforced = reason == irp.Reason.BUDGET and granted >= spent + step_atp
     return {
         "planned": int(one.planned[0]),
         "steps": steps,
-        "halted": irp.Reason(int(one.reason[0])).name.lower(),
-        "granted_atp": float(one.granted[0]),
-        "spent_atp": float(one.spent[0]),
+        "halted": "planned" if unforced else reason.name.lower(),
+        "granted_atp": granted,
+        "spent_atp": spent,
         "energy": [float(value) for value in one.energy[0][: steps + 1]],
         "gate": float(one.gate[0]),
     }

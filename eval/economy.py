@@ -12,6 +12,7 @@ from flax import nnx
 from eval.observations import BATCH, Batch, Observations
 from student_jax import irp
 from student_jax.sage import budget, orchestrator
+from student_jax.sage.h_module import USUAL_TRUST
 from student_jax.student import Student
 from train import words
 
@@ -40,8 +41,6 @@ class Economy:
     """By share of `full`, with the H-module's plan."""
     depths: dict[int, Spent]
     """By steps of every module, without a plan."""
-    equal: dict[int, Spent]
-    """With the plan, and the budget that a fixed depth costs."""
     saliency: np.ndarray  # [n, f, k]
     teacher_saliency: np.ndarray  # [n, f, k]
     confidence: np.ndarray  # [n]
@@ -53,10 +52,8 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
     spender, length = Spender(student), student.config.language.length
     spender.price(next(seen.batches(lexicon, length)))
     most = max(module.description.max_steps for module in student.modules.values())
-    costs = {depth: spender.cost(depth) for depth in range(most + 1)}
     ways = {("budget", share): (share * spender.full, None) for share in SHARES}
-    ways |= {("depth", depth): (10 * spender.full, depth) for depth in costs}
-    ways |= {("equal", depth): (cost, None) for depth, cost in costs.items()}
+    ways |= {("depth", depth): (spender.cost(depth), depth) for depth in range(most + 1)}
     found: dict[tuple, list] = {way: [] for way in ways}
     for batch in seen.batches(lexicon, length):
         for way, (atp, depth) in ways.items():
@@ -73,7 +70,6 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
         full=spender.full,
         budgets=spent("budget"),
         depths=spent("depth"),
-        equal=spent("equal"),
         saliency=told,
         teacher_saliency=teacher_saliency(seen),
         confidence=sure,
@@ -96,12 +92,26 @@ def glance(student: Student, lexicon: words.Words, seen: Observations) -> np.nda
     ])  # fmt: skip
 
 
-def even(student: Student, lexicon: words.Words, seen: Observations, atp: float) -> Spent:
-    """A student without an H-module: the budget is split evenly, and everything that a share pays for is run."""
-    spender, found = Spender(student), []
-    for batch in seen.batches(lexicon, student.config.language.length):
-        found.append(spender(batch, atp=atp, depth=None)[:2])
-    return Spent(*(np.concatenate(part) for part in zip(*found, strict=True)))
+def depths(student: Student, lexicon: words.Words, seen: Observations) -> dict[int, Spent]:
+    """What every fixed depth costs and comes to, of a student with or without an H-module."""
+    spender, found = Spender(student), {}
+    length = student.config.language.length
+    spender.price(next(seen.batches(lexicon, length)))
+    for depth in range(max(spender.steps.values()) + 1):
+        parts = [spender(batch, atp=spender.cost(depth), depth=depth)[:2] for batch in seen.batches(lexicon, length)]
+        found[depth] = Spent(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return found
+
+
+def mixed(found: dict[int, Spent], atp: float) -> np.ndarray:
+    """Error [n] of drawing between the two fixed depths that `atp` lies between, so that it is spent on average: what
+    equal compute buys without a plan. Outside the depths' range, the nearest."""
+    ordered = sorted(found.values(), key=lambda one: one.atp.mean())
+    costs = np.array([one.atp.mean() for one in ordered])
+    place = float(np.interp(atp, costs, np.arange(len(costs))))
+    low = min(int(place), len(ordered) - 2)
+    share = place - low
+    return (1 - share) * ordered[low].error + share * ordered[low + 1].error
 
 
 def teacher_saliency(seen: Observations) -> np.ndarray:
@@ -135,11 +145,14 @@ class Spender:
         """ATP of so many steps of every module."""
         return sum(self.table[name].step_atp * min(depth, most) for name, most in self.steps.items())
 
-    def __call__(self, batch: Batch, *, atp: float | np.ndarray, depth: int | None) -> tuple[np.ndarray, ...]:
+    def __call__(
+        self, batch: Batch, *, atp: float | np.ndarray, depth: int | None, trust: float | np.ndarray = USUAL_TRUST
+    ) -> tuple[np.ndarray, ...]:
         """(ATP spent [b], error [b], saliency [b, f, k], confidence [b], steps [b, m]) for the first x_0 of every
-        observation; without an H-module saliency and confidence are zero."""
+        observation; without an H-module saliency and confidence are zero. trust: of every module, or [b, m]."""
         count = len(batch.episode)
         given = batch.inputs | {"noise": batch.inputs["noise"][:, 0], "atp": np.full(count, atp, np.float32)}
+        given["trust"] = np.broadcast_to(np.float32(trust), (count, len(self.steps)))
         padded = {name: np.resize(value, (BATCH, *value.shape[1:])) for name, value in given.items()}
         program = _program(self._graph, depth is None)
         said = [np.asarray(part)[:count] for part in program(self._state, padded, np.int32(depth or 0))]
@@ -152,9 +165,8 @@ def _program(graph: nnx.GraphDef, planned: bool) -> Callable:
     @jax.jit
     def act(state: dict, given: dict[str, jax.Array], fixed: jax.Array) -> tuple[jax.Array, ...]:
         student, given = nnx.merge(graph, state), dict(given)
-        atp = given.pop("atp")
+        atp, trusted = given.pop("atp"), given.pop("trust")
         inputs = irp.Inputs(**given, frame_mask=jnp.ones(given["video"].shape[:3], bool))
-        trusted = jnp.full((atp.shape[0], len(student.modules)), 0.9)
         depth = None if planned else fixed
         found = orchestrator.run(student, inputs, atp, trusted, jax.random.key(0), depth=depth)
         last = found.states["control"]
@@ -199,16 +211,31 @@ def correlation(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
 
 
 def violations(student: Student, batch: Batch, *, count: int, seed: int) -> int:
-    """Of so many random budgets and depths of trust how many were overdrawn, in exact arithmetic."""
-    spender, rng, broken, done = Spender(student), np.random.default_rng(seed), 0, 0
+    """Of so many random budgets, odd ones and exact prices among them, each with random trust, how many were overdrawn,
+    in exact arithmetic."""
+    spender, rng, broken = Spender(student), np.random.default_rng(seed), 0
     spender.price(batch)
-    while done < count:
-        atp = (1.3 * spender.full * rng.uniform(size=len(batch.episode)) ** 2).astype(np.float32)
-        steps = spender(batch, atp=atp, depth=None)[4]
-        exact = steps.astype(np.float64) @ [float(np.float32(spender.table[name].step_atp)) for name in spender.steps]
-        broken += int((exact > atp.astype(np.float64)).sum())
-        done += len(atp)
+    prices = np.array([spender.table[name].step_atp for name in spender.steps])
+    for first in range(0, count, len(batch.episode)):
+        rows = min(len(batch.episode), count - first)
+        trust = rng.uniform(size=(len(batch.episode), len(prices))) ** 2
+        atp = drawn(spender, prices, rng, len(batch.episode))
+        steps = spender(batch, atp=atp, depth=None, trust=trust)[4]
+        allowed = np.nan_to_num(atp.astype(np.float64), nan=0.0, posinf=np.inf).clip(0)
+        broken += int((steps.astype(np.float64) @ prices > allowed)[:rows].sum())
     return broken
+
+
+def drawn(spender: Spender, prices: np.ndarray, rng: np.random.Generator, rows: int) -> np.ndarray:
+    """Budgets float32 [rows]: half random up to 1.3 of everything, a third exactly what some choice of steps costs or
+    a little less, the others odd."""
+    atp = 1.3 * spender.full * rng.uniform(size=rows) ** 2
+    most = np.array(list(spender.steps.values()))
+    exact = rng.integers(0, most + 1, size=(rows, len(most))) @ prices
+    less = np.nextafter(exact.astype(np.float32), np.float32(0))
+    kind = rng.integers(0, 6, size=rows)
+    atp = np.where(kind == 2, exact, np.where(kind == 3, less, atp))
+    return np.where(kind == 4, rng.choice([np.nan, -1.0, np.inf, 0.0], size=rows), atp).astype(np.float32)
 
 
 def best_prior(priors: Sequence[np.ndarray], teacher: np.ndarray) -> float:

@@ -5,18 +5,22 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Any
+import zipfile
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
-from bridge import scene
+from bridge import embodiment, scene
 from eval import explain_grid, runs
 from train import checkpoint, cycle
 from train import config as train_config
 
 FILE, INPUTS = "decisions.json", "inputs.npz"
-USER_ERRORS = (runs.RunError, train_config.ConfigError, checkpoint.CheckpointError, scene.SimulatorError)
+USER_ERRORS = (
+    runs.RunError, train_config.ConfigError, checkpoint.CheckpointError, scene.SimulatorError,
+    embodiment.EmbodimentError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Config:
     """Simulated task, default faucet-open; grids: a family of puzzles (default recolour) or the id of an ARC task."""
     goal: int = 0
     """Which placement of the validation split; grids: which of its episodes, or which test input of the ARC task."""
-    condition: str = "normal"
-    """What disturbs it: normal, covered, noise, dropped, light, held-out, swapped."""
+    condition: Literal["normal", "covered", "noise", "dropped", "light", "held-out"] = "normal"
+    """What disturbs an episode."""
     atp: float = cycle.PLENTY
     """Budget of a decision; 1 ATP is 10 MFLOP. Default: all that it asks for."""
     out: pathlib.Path = pathlib.Path("runs/explain")
@@ -53,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def explain(options: Config) -> int:
     """Make the decisions and write the folder."""
+    if options.goal < 0 or not options.atp >= 0:
+        raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
     run = one(options.run)
     part = of(run)
     found, arrays, page = part.explain(run, options.task or part.TASK, options.goal, options.condition, options.atp)
@@ -67,16 +73,32 @@ def explain(options: Config) -> int:
 
 
 def replay(options: Config) -> int:
-    """Every recorded decision once more, from what it was given."""
-    if not (options.out / FILE).is_file():
-        raise runs.RunError(f"{options.out / FILE} not found: explain an episode into --out first")
-    about = json.loads((options.out / FILE).read_text(encoding="utf-8"))
-    with np.load(options.out / INPUTS) as stored:
-        given = dict(stored)
-    run = one(pathlib.Path(about["run"]))
-    differing = of(run).replay(run, about, given)
-    print(json.dumps({"decisions": len(about["decisions"]), "differing": differing}))
+    """Every record made once more, from what the student was given: all of it must come out alike."""
+    about, given = recorded(options.out)
+    run, found = one(pathlib.Path(about["run"])), about["decisions"]
+    policy, again = of(run).again(run, about, given)
+    if policy != about["policy"]:
+        raise runs.RunError(f"{about['run']} was trained again since: explain anew")
+    again = json.loads(json.dumps(list(again)))
+    numbers = range(max(len(found), len(again)))
+    differing = [i for i in numbers if i >= min(len(found), len(again)) or found[i] != again[i]]
+    print(json.dumps({"decisions": len(found), "differing": differing}))
     return int(bool(differing))
+
+
+def recorded(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `explain` wrote; RunError where it is not there or damaged."""
+    if not (folder / FILE).is_file():
+        raise runs.RunError(f"{folder / FILE} not found: explain an episode into --out first")
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        with np.load(folder / INPUTS) as stored:
+            given = {name: stored[name] for name in stored}
+        if not {"run", "atp", "policy", "decisions"} <= set(about):
+            raise ValueError("something is missing")
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise runs.RunError(f"{folder}: the records are damaged ({error}): explain anew") from error
+    return about, given
 
 
 def of(run: runs.Run) -> Any:

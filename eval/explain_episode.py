@@ -1,5 +1,6 @@
 """An episode of an orchestrated student in the simulator, decision by decision, for `eval.explain`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,20 +28,28 @@ def explain(run: runs.Run, task: str, goal: int, condition: str, atp: float) -> 
         decisions.record(number, given, said, policy, instruction=job.instruction)
         for number, (_, given, said) in enumerate(kept)
     ]
-    found = {"task": task, "success": episode.success, "steps": episode.steps, "decisions": records}
+    found = {
+        "policy": control.digest(policy),
+        "task": task,
+        "success": episode.success,
+        "steps": episode.steps,
+        "decisions": records,
+    }
     arrays = {name: np.concatenate([given[name] for _, given, _ in kept]) for name in kept[0][1]}
-    pictures = [query.frames[0] for query, _, _ in kept]
+    pictures = [given["video"][0, 0] for _, given, _ in kept]
     page = explain_page.render(records, pictures, task=task, condition=condition, success=episode.success)
     return found, arrays, page
 
 
-def replay(run: runs.Run, about: dict[str, Any], given: Arrays) -> list[int]:
-    """Which decisions come out otherwise."""
+def again(run: runs.Run, about: dict[str, Any], given: Arrays) -> tuple[str, Iterator[dict[str, Any]]]:
+    """(digest of the policy, every record made once more)."""
     policy = control.orchestrated(run, rows=1, will=cycle.Will(atp=about["atp"]))
-    differing = []
-    for number, recorded in enumerate(about["decisions"]):
-        row = {name: value[number : number + 1] for name, value in given.items()}
-        actions = policy.answer(row).actions[0].tolist()
-        if decisions.digest(row) != recorded["inputs"] or actions != recorded["actions"]:
-            differing.append(number)
-    return differing
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number in range(len(given["trust"])):
+            row = {name: value[number : number + 1] for name, value in given.items()}
+            known = about["decisions"][number] if number < len(about["decisions"]) else {}
+            said = policy.answer(row)
+            yield decisions.record(number, row, said, policy, instruction=str(known.get("instruction")))
+
+    return control.digest(policy), records()

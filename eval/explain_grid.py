@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bridge import arc, families
-from eval import arc_grids, explain_page, runs
+from eval import arc_grids, explain_page, export, runs
 from eval.grid_thought import Thinker, Thought
 from eval.page import STYLE
 from eval.pictures import png
@@ -35,13 +35,18 @@ def explain(run: runs.Run, task: str, goal: int, condition: str, atp: float) -> 
     found = record(Thinker(run.student), cells, atp=atp)
     said = rectangle(np.array(found["answer"], np.uint8))
     solved = said is not None and np.array_equal(said, query.answer)
-    return {"task": task, "success": solved, "decisions": [found]}, {"cells": cells}, page(found, query, solved=solved)
+    told = {"policy": digest(run), "task": task, "success": solved, "decisions": [found]}
+    return told, {"cells": cells}, page(found, query, solved=solved)
 
 
-def replay(run: runs.Run, about: dict[str, Any], given: Arrays) -> list[int]:
-    """Which decisions come out otherwise: [0] or none."""
-    again = record(Thinker(run.student), given["cells"], atp=about["atp"])
-    return [] if again == about["decisions"][0] else [0]
+def again(run: runs.Run, about: dict[str, Any], given: Arrays) -> tuple[str, list[dict[str, Any]]]:
+    """(digest of the weights, the record made once more)."""
+    return digest(run), [record(Thinker(run.student), given["cells"], atp=about["atp"])]
+
+
+def digest(run: runs.Run) -> str:
+    """sha256 of the weights."""
+    return export.digest(export.split(run.student)[0])
 
 
 def find(name: str, number: int, *, small: bool) -> arc_grids.Query:

@@ -43,7 +43,9 @@ class Notebook:
     """Collects decisions while episodes run, and writes each episode when it is over."""
 
     def __init__(self, path: pathlib.Path):
+        """A last line that a kill cut short is dropped: its episode is not in the ledger either, and is run again."""
         self.path = path
+        _mend(path)
         self._open: dict[tuple[str, int], list[dict[str, Any]]] = {}
 
     def note(self, query: simulator.Query, given: Given, said: Decision) -> None:
@@ -81,6 +83,13 @@ def line(said: Decision, row: int) -> dict[str, Any]:
         "trust": [round(float(value), 5) for value in said.trust[row]],
         "views": [bool(value) for value in said.views[row]],
     }
+
+
+def _mend(path: pathlib.Path) -> None:
+    whole = path.read_bytes() if path.is_file() else b""
+    if whole and not whole.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(whole.rfind(b"\n") + 1)
 
 
 def read(path: pathlib.Path) -> list[Noted]:

@@ -5,7 +5,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from flax import nnx
 
 from bridge import conditions, metaworld_tasks, simulator, store
@@ -34,7 +33,7 @@ from eval.options import Config
 from eval.rollouts import Contestant
 from eval.ticker import Tick
 from student_jax.student import Student
-from train import cycle
+from train import cycle, record
 
 WILLS = {
     "sage": cycle.Will(),
@@ -63,7 +62,7 @@ TURNS = (
     Turn("sage", "normal", "test", True),
     Turn("sage_full", "normal", "test", True),
     Turn("sage", "normal", "validation", True),
-    Turn(BEFORE, "normal", "test", False),
+    Turn(BEFORE, "normal", "test", True),
     *(Turn(name, conditions.COVERED, "test", False) for name in ("sage", "sage_trustless", BEFORE)),
 )
 
@@ -115,22 +114,32 @@ class Bench:
         notes: dict[tuple[str, str, str], list[notebook.Noted]] = {}
         splits = {seed: split for split in ("test", "validation")
                   for seed in metaworld_tasks.split_seeds(split, self.episodes)}  # fmt: skip
+        played = {(turn.policy, turn.condition, turn.split, run.seed) for turn in TURNS for run in self.members(turn)}
         for one in notebook.read(self.notes):
-            if one.task in self.tasks and one.goal_seed in splits:
-                notes.setdefault((one.policy, one.condition, splits[one.goal_seed]), []).append(one)
+            key = (one.policy, one.condition, splits.get(one.goal_seed))
+            if one.task in self.tasks and (*key, one.student_seed) in played:
+                notes.setdefault(key, []).append(one)
         return sage_book.Outcomes(self.tasks, self.episodes, found, notes)
 
 
 def before(run: runs.Run) -> runs.Run:
-    """The run without an H-module that an orchestrated one was built on, however many runs ago."""
+    """The run without an H-module that an orchestrated one was built on, however many runs ago, with the weights that
+    it was built on: the best."""
     while run.record.student.h_module is not None:
-        folder = pathlib.Path(run.record.config.init)
-        if not run.record.config.init or not folder.is_dir():
-            raise runs.RunError(
-                f"{run.folder} was built on {folder}, which is not there any more: an ablation needs it"
-            )
-        run = runs.load([folder], "last")[0]
+        folder = origin_of(run)
+        run = runs.load([folder], "best")[0]
     return run
+
+
+def origin_of(run: runs.Run) -> pathlib.Path:
+    """The folder of its `--init`, where the run was started from or beside the run; RunError where it is in neither."""
+    named = pathlib.Path(run.record.config.init)
+    for folder in (named, run.folder.parent / named.name):
+        if run.record.config.init and (folder / record.FILE).is_file():
+            return folder
+    raise runs.RunError(
+        f"{run.folder} was built on {named}, which is neither there nor beside it: an ablation needs it"
+    )
 
 
 def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
@@ -139,6 +148,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
     for run in students:
         runs.check_store(run, reader, url)
         control.orchestrated(run, rows=1)
+        before(run)
     asked = metaworld.plan(options, split)
     ledger = metaworld.open_ledger(options.out / "raw" / "episodes.jsonl", resume=options.resume)
     bench = Bench(students, asked.tasks, len(asked.seeds), ledger, options.out / "raw" / notebook.FILE)
@@ -149,7 +159,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
             bench.play(farm, tick)
         measured = measure(students, reader, seen, tick)
         tick("timing", 0, 1)
-        timed = [wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED) for run in students]
+        timed = [timing(run, seen) for run in students]
     book = sage_book.Book(bench.outcomes(), measured, timed, context, draws=options.draws, seed=options.seed)
     found = report.Report((*sage_rows.rows(book), *sage_insight.rows(book)), origin.versions())
     report.write(options.out / "report.json", found)
@@ -174,11 +184,16 @@ def measure(
             sage_book.Offline(
                 spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
                 economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
-                economy.even(before(run).student, lexicon, seen, float(spent.budgets[1.0].atp.mean())),
+                economy.depths(before(run).student, lexicon, seen),
                 economy.prices(run.student, batch),
             )
         )  # fmt: skip
     return found
+
+
+def timing(run: runs.Run, seen: Observations) -> wall.Wall:
+    """Wall time of its decisions and of those of the student before it."""
+    return wall.measure(control.orchestrated(run, rows=1), seen, most=TIMED, before=control.load(before(run), rows=1))
 
 
 def untrained(student: Student) -> Student:
@@ -187,8 +202,3 @@ def untrained(student: Student) -> Student:
     fresh = nnx.split(Student(student.config, rngs=nnx.Rngs(0)))[1]
     state["h_module"] = fresh["h_module"]
     return nnx.merge(graph, state)
-
-
-def few(episodes: int, tasks: int) -> str:
-    """What bars on success are defined on, where this is less; else ""."""
-    return "" if np.prod((episodes, tasks)) >= 400 else ">= 50 episodes a task over >= 8 tasks"

@@ -35,8 +35,8 @@ class Offline:
     violations: int
     budgets: int
     """Random budgets that were tried for those."""
-    even: economy.Spent
-    """Without an H-module, a budget of what it spends split evenly."""
+    before: Mapping[int, economy.Spent]
+    """The student that it was built on, without an H-module, by steps of every module."""
     prices: dict[str, float]
     """ATP of a step of each module."""
 
@@ -60,6 +60,8 @@ class Book:
         self.episode, units = episode, int(episode.max()) + 1
         self.weights = statistics.resamples(units, draws, np.random.default_rng(seed))
         self.draws = draws
+        few = len(outcomes.tasks) < 8 or outcomes.episodes < 50
+        self.enough = ">= 50 episodes a task over >= 8 tasks" if few else ""
 
     def row(self, name: str, found: Estimate | None, unit: str, *, n: int | None = None, **fields) -> report.Row:
         """One row."""

@@ -9,17 +9,22 @@ from eval import economy, failure, report, statistics
 from eval.notebook import Noted
 from eval.sage_book import Book
 from eval.statistics import Estimate
+from student_jax.sage import trust
 
 BARS = {"saliency": 0.50, "auroc": 0.80, "calibration": 0.05, "cut": 0.30, "reacted": 0.95, "recovered": 0.95}
 REACTION = 5
 """Decisions within which trust must have fallen."""
 FALL, BACK = 0.2, 0.1
 """How far trust must fall below what it was before the camera was covered, and how near it must come back."""
+RECOVERY = 15
+"""Decisions after the camera was uncovered at which it must be back: counts decay by 0.9 each, 0.9^15 = 0.2."""
+FAILURES = 20
+"""Without so many, knowing beforehand is not judged."""
 
 
 def rows(book: Book) -> list[report.Row]:
     """Every row about insight."""
-    return [row for part in (saliency, confidence, trust) for row in part(book)]
+    return [row for part in (saliency, confidence, reactions) for row in part(book)]
 
 
 def saliency(book: Book) -> list[report.Row]:
@@ -67,13 +72,16 @@ def confidence(book: Book) -> list[report.Row]:
     made = {name: Estimate(metric(whole), *statistics.interval(np.array([metric(i) for i in picks])))
             for name, metric in found.items()}  # fmt: skip
     note = f"{int((~good).sum())} failures; fitted on {len(known)} validation episodes, first {failure.FIRST} decisions"
-    n = len(good)
+    n, needs = len(good), book.enough
+    if not needs and min((~good).sum(), sum(not one.success for one in known)) < FAILURES:
+        needs = f">= {FAILURES} failures on validation and on test"
     return [
-        book.row("student.failure_auroc", made["failure_auroc"], "AUROC", n=n, bar=BARS["auroc"], note=note),
+        book.row("student.failure_auroc", made["failure_auroc"], "AUROC", n=n, bar=BARS["auroc"], note=note,
+                 needs=needs),
         book.row("student.calibration_error", made["calibration_error"], "probability", n=n, better="lower",
-                 bar=BARS["calibration"], note="ten groups of equal size"),
+                 bar=BARS["calibration"], note="ten groups of equal size", needs=needs),
         book.row("student.failures_cut", made["failures_cut"], "of failures", n=n, bar=BARS["cut"],
-                 note="where the surest 80 % alone are attempted"),
+                 note="where the surest 80 % alone are attempted", needs=needs),
         _dispersion(book),
     ]  # fmt: skip
 
@@ -86,7 +94,7 @@ def _dispersion(book: Book) -> report.Row:
                       note="of the teacher's confidence, how little its draws differ")  # fmt: skip
 
 
-def trust(book: Book) -> list[report.Row]:
+def reactions(book: Book) -> list[report.Row]:
     """A covered camera: how soon trust in vision falls, whether it comes back, and what that is worth."""
     covered = conditions.cameras(conditions.COVERED).covered
     seen = [reaction(one, covered) for one in book.notes("sage", conditions.COVERED)]
@@ -96,19 +104,51 @@ def trust(book: Book) -> list[report.Row]:
         _share(book, "student.trust_fell", fell, BARS["reacted"],
                     f"trust in vision {FALL} lower within {REACTION} decisions of a covered camera"),
         _share(book, "student.trust_recovered", back, BARS["recovered"],
-                    f"within {BACK} of what it was, some time after the camera was uncovered"),
+                    f"where it fell: within {BACK} of what it was, {RECOVERY} decisions after the camera is back"),
     ]  # fmt: skip
     calm = [one.trust[:, 0].min() for one in book.notes("sage")]
-    rows.append(book.plain("student.trust_calm", float(np.mean(calm)), "trust", n=len(calm),
-                           note="the least trust in vision of an undisturbed episode, mean"))  # fmt: skip
-    return rows
+    alarmed = np.array([(one.trust[:, 0] <= one.trust[0, 0] - FALL).any() for one in book.notes("sage")])
+    lost = np.array([not one.views.all() for one in book.notes("sage")])
+    rows += [
+        book.plain("student.trust_calm", float(np.mean(calm)), "trust", n=len(calm),
+                   note="the least trust in vision of an undisturbed episode, mean"),
+        _share(book, "student.false_alarms", alarmed, None, f"undisturbed, trust in vision {FALL} lower at any time"),
+        _share(book, "student.views_lost", lost, None, "undisturbed, a view not believed at any time"),
+    ]  # fmt: skip
+    return [*rows, calibration(book)]
 
 
-def _share(book: Book, name: str, values: np.ndarray, bar: float, note: str) -> report.Row:
+def calibration(book: Book) -> report.Row:
+    """Whether trust in vision is the rate at which what it implied came true at the next decision."""
+    notes = [*book.notes("sage"), *book.notes("sage", conditions.COVERED)]
+    pairs = [verdicts(one.trust[:, 0].astype(np.float64)) for one in notes]
+    told, came = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    note = "ten groups of equal size; undisturbed and covered episodes, decision by decision"
+    if not len(told):
+        return book.row("student.trust_calibration", None, "probability", note="no episode of two decisions")
+    return book.plain("student.trust_calibration", statistics.calibration_error(told, came), "probability",
+                      n=len(told), better="lower", note=note)  # fmt: skip
+
+
+def verdicts(trust_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(trust before, outcome 0 or 1 after), [d - 2] each, of an episode whose trust [d] followed an outcome at every
+    decision but the first: the posterior is undone."""
+    count, wins = 0.0, np.zeros(len(trust_))
+    found = []
+    for index in range(1, len(trust_)):
+        count = trust.DECAY * count + (index > 1)
+        wins[index] = trust_[index] * (trust.STRENGTH + count) - trust.STRENGTH * trust_[0]
+        if index > 1:
+            found.append(wins[index] - trust.DECAY * wins[index - 1])
+    return trust_[1:-1], np.round(np.array(found)).clip(0, 1)
+
+
+def _share(book: Book, name: str, values: np.ndarray, bar: float | None, note: str) -> report.Row:
     if not len(values):
-        return book.row(name, None, "of episodes", bar=bar, note="no episode under a covered camera was long enough")
+        return book.row(name, None, "of episodes", bar=bar, note="no episode was long enough")
     found = Estimate(float(values.mean()), *statistics.wilson(float(values.sum()), len(values)))
-    return book.row(name, found, "of episodes", n=len(values), bar=bar, note=note)
+    return book.row(name, found, "of episodes", n=len(values), bar=bar, note=note,
+                    needs="" if bar is None else book.enough)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +157,7 @@ class Reaction:
 
     fell: bool
     back: bool | None
-    """None where the episode ended too soon to tell."""
+    """None where it did not fall, or the episode ended too soon to tell."""
 
 
 def reaction(one: Noted, covered: tuple[int, int]) -> Reaction | None:
@@ -128,5 +168,5 @@ def reaction(one: Noted, covered: tuple[int, int]) -> Reaction | None:
         return None
     before = vision[first]
     fell = bool((vision[first + 1 : first + REACTION + 1] <= before - FALL).any())
-    after = vision[last + REACTION :]
-    return Reaction(fell, bool((after >= before - BACK).any()) if len(after) >= REACTION else None)
+    told = fell and len(vision) > last + RECOVERY
+    return Reaction(fell, bool(vision[last + RECOVERY] >= before - BACK) if told else None)

@@ -13,6 +13,8 @@ from eval.statistics import Estimate
 BARS = {"steps": 0.40, "wall": 0.25, "lost_low": -3.0, "lost": -0.5}
 ENOUGH = 1200
 """Episodes that non-inferiority is defined on."""
+ABOVE = 0.05
+"""Points, less than one episode of the suite is worth: a gain must be above nothing."""
 
 
 def rows(book: Book) -> list[report.Row]:
@@ -34,6 +36,8 @@ def thrift(book: Book) -> list[report.Row]:
         book.row("student.steps_saved", saved, "of refinement ATP", n=len(notes), bar=BARS["steps"], note=note),
         book.row("student.wall_saved", clock.saved("own", "full", book.seed), "of a decision",
                  n=len(seconds["own"]), bar=BARS["wall"], note=f"batch 1, p50: {milliseconds}"),
+        book.row("student.wall_over_before", clock.saved("own", "before", book.seed), "of a decision",
+                 n=len(seconds["own"]), note="saved against the student without H-module, all its steps"),
         *_lost(book),
         *_steps(book),
     ]  # fmt: skip
@@ -74,9 +78,8 @@ def dial(book: Book) -> list[report.Row]:
         book.row("student.dial_wrong_way", _wrong_way(book), "normalised²", n=len(book.episode), bar=0.0,
                  better="lower", note="lower end of the largest rise of the action error at a larger budget"),
     ]  # fmt: skip
-    for depth in first.depths:
-        rows.append(_equal(book, depth))
     for share in first.budgets:
+        rows.append(_equal(book, share))
         rows.append(_curve(book, f"budget_{round(100 * share):03d}", lambda one, s=share: one.budgets[s]))
     for depth in first.depths:
         rows.append(_curve(book, f"depth_{depth}", lambda one, d=depth: one.depths[d]))
@@ -102,43 +105,71 @@ def _wrong_way(book: Book) -> Estimate:
     return Estimate(worst.low, worst.low, worst.high)
 
 
-def _equal(book: Book, depth: int) -> report.Row:
-    """With the budget of a fixed depth, the planned steps against that depth."""
-    gap = [one.spent.equal[depth].error - one.spent.depths[depth].error for one in book.offline]
-    fixed = np.mean([one.spent.depths[depth].error.mean() for one in book.offline])
-    found = book.mean(np.mean(gap, axis=0) / fixed)
-    note = f"of the error of {depth} steps of every module; below 0 the plan is better"
+def _equal(book: Book, share: float) -> report.Row:
+    """The plan within a budget against fixed depths at the ATP that it really spent."""
+    parts = [(one.spent.budgets[share], one.spent.depths) for one in book.offline]
+    found, spent, fixed = _against(book, parts)
+    note = (
+        f"of the error of fixed depths at the {spent:.2f} ATP that it spent ({fixed:.4f}); below 0 the plan is better"
+    )
     return book.row(
-        f"student.error_over_depth_{depth}", found, "relative", n=len(book.episode), bar=0.0, better="lower",
-        note=note,
+        f"student.error_over_depths_{round(100 * share):03d}", found, "relative", n=len(book.episode), bar=0.0,
+        better="lower", note=note,
     )  # fmt: skip
+
+
+def _against(book: Book, parts: list[tuple[economy.Spent, dict[int, economy.Spent]]]) -> tuple[Estimate, float, float]:
+    """(relative gap of what was spent against a mix of fixed depths of equal cost, that cost, the mix's error)."""
+    fixed = [economy.mixed(depths, one.atp.mean()) for one, depths in parts]
+    gap = np.mean([one.error - other for (one, _), other in zip(parts, fixed, strict=True)], axis=0)
+    usual = float(np.mean([other.mean() for other in fixed]))
+    return book.mean(gap / usual), float(np.mean([one.atp.mean() for one, _ in parts])), usual
 
 
 def ablations(book: Book) -> list[report.Row]:
-    """What is lost without each part."""
-    everything, rows = range(len(book.outcomes.tasks)), []
-    pairs = {
-        "student.covered_over_trustless": (("sage", conditions.COVERED), ("sage_trustless", conditions.COVERED)),
-        "student.covered_over_before": (("sage", conditions.COVERED), ("before", conditions.COVERED)),
-        "student.over_before": (("sage", "normal"), ("before", "normal")),
-    }
-    for name, keys in pairs.items():
-        one, other = (book.success(*key) for key in keys)
-        if one is None or other is None:
-            rows.append(book.row(name, None, "points", note="not played"))
-            continue
-        found = book.pairing.difference(one[: len(other)], other, everything)
-        bar = {"bar": 0.0} if name.endswith("trustless") else {}
-        said = f"{100 * one[: len(other)].mean():.1f} % against {100 * other.mean():.1f} %, first seed"
-        rows.append(book.row(name, found, "points", n=int(other[0].size), note=said, **bar))
-    gap = [one.spent.budgets[1.0].error - one.even.error for one in book.offline]
-    fixed = np.mean([one.even.error.mean() for one in book.offline])
-    rows.append(
-        book.row("student.error_over_even_split", book.mean(np.mean(gap, axis=0) / fixed), "relative", better="lower",
-                 n=len(book.episode), note="of the error of the student without H-module, the same ATP split evenly")
-    )  # fmt: skip
-    for name in ("sage", "sage_full"):
+    """What is lost without each part: trust, H-module (the student before), plan and halting (`over_all_steps`)."""
+    covered = conditions.COVERED
+    rows = [
+        *_worth(book, "student.covered_over_trustless", ("sage", covered), ("sage_trustless", covered), ABOVE),
+        *_worth(book, "student.covered_over_before", ("sage", covered), ("before", covered), None),
+        *_worth(book, "student.over_before", ("sage", "normal"), ("before", "normal"), BARS["lost_low"]),
+        *_before(book),
+    ]
+    for name in ("sage", "sage_full", "before"):
         success = book.success(name)
-        rows.append(book.row(f"{name}.success", book.pairing.mean(success, everything), "of episodes",
-                             n=int(success[0].size)))  # fmt: skip
+        rows.append(book.row(f"{name}.success", book.pairing.mean(success, range(len(book.outcomes.tasks))),
+                             "of episodes", n=int(success[0].size)))  # fmt: skip
     return rows
+
+
+def _worth(book: Book, name: str, one: tuple[str, str], other: tuple[str, str], bar: float | None) -> list[report.Row]:
+    """Points of success by which one policy beats another, and with a bar the lower end of the interval."""
+    ours, theirs = (book.success(*key) for key in (one, other))
+    if ours is None or theirs is None:
+        return [book.row(name, None, "points", note="not played")]
+    ours = ours[: len(theirs)]
+    found = book.pairing.difference(ours, theirs, range(len(book.outcomes.tasks)))
+    note = f"{100 * ours.mean():.1f} % against {100 * theirs.mean():.1f} %, {len(ours)} student(s)"
+    if found.low <= 0 <= found.high:
+        note += "; the interval holds 0: no difference was shown"
+    fields, worst = {"n": int(theirs[0].size), "note": note}, Estimate(found.low, found.low, found.high)
+    rows = [book.row(name, found, "points", **fields)]
+    if bar is not None:
+        rows.append(book.row(f"{name}_low", worst, "points", bar=bar, needs=book.enough, **fields))
+    return rows
+
+
+def _before(book: Book) -> list[report.Row]:
+    """The plan against the student that it was built on: at equal compute, and at all of its steps."""
+    parts = [(one.spent.budgets[1.0], one.before) for one in book.offline]
+    found, spent, fixed = _against(book, parts)
+    deepest = [one.before[max(one.before)].error for one in book.offline]
+    gap = np.mean([one.error - other for (one, _), other in zip(parts, deepest, strict=True)], axis=0)
+    usual = float(np.mean([error.mean() for error in deepest]))
+    said = "of the student without H-module"
+    return [
+        book.row("student.error_over_before_equal", found, "relative", better="lower", n=len(book.episode),
+                 note=f"of the error {said} at fixed depths and {spent:.2f} ATP ({fixed:.4f})"),
+        book.row("student.error_over_before", book.mean(gap / usual), "relative", better="lower",
+                 n=len(book.episode), note=f"of the error {said} with all its steps ({usual:.4f})"),
+    ]  # fmt: skip

@@ -15,11 +15,13 @@ from eval.statistics import Estimate
 from student_jax import irp
 from student_jax.sage import orchestrator
 from student_jax.student import Student
-from train import cycle
+from train import actor, cycle
 
 DEEP = 1 << 10
 """More steps than any module has."""
 ROUNDS = 3
+SEEN = tuple(field.name for field in dataclasses.fields(actor.Seen))
+"""What a student without an H-module is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +38,31 @@ class Wall:
         return Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
 
 
-def measure(policy: cycle.SageActor, seen: Observations, *, most: int, rounds: int = ROUNDS) -> Wall:
-    """policy: of one row. Every observation is asked for in turn with the policy's own will and at full depth, warm and
-    blocked on the result; of the rounds the fastest counts, so that a busy machine adds little."""
-    lanes = {"own": policy.will, "full": dataclasses.replace(policy.will, depth=DEEP)}
+def measure(
+    policy: cycle.SageActor,
+    seen: Observations,
+    *,
+    most: int,
+    rounds: int = ROUNDS,
+    before: actor.StudentActor | None = None,
+) -> Wall:
+    """policy, before: of one row. Every observation is asked for in turn with the policy's own will, at full depth and
+    of the student before it, warm and blocked on the result; of the rounds the fastest counts, so that a busy machine
+    adds little."""
+    deep = dataclasses.replace(policy.will, depth=DEEP)
+    lanes: dict[str, Callable] = {"own": policy.answer, "full": lambda given: policy.answer(given, deep)}
+    if before is not None:
+        lanes["before"] = lambda given: before.chunks(actor.Seen(**{name: given[name] for name in SEEN}))
     asked = observations(policy, seen, most)
-    for will in lanes.values():
-        policy.answer(asked[0], will)
+    for lane in lanes.values():
+        lane(asked[0])
     best = {name: np.full(len(asked), np.inf) for name in lanes}
     for turn in range(rounds):
         order = list(lanes.items())[:: 1 if turn % 2 == 0 else -1]
         for index, given in enumerate(asked):
-            for name, will in order:
+            for name, lane in order:
                 started = time.perf_counter()
-                policy.answer(given, will)
+                lane(given)
                 best[name][index] = min(best[name][index], time.perf_counter() - started)
     return Wall(best, steps(policy.student.folded(), asked[0]))
 

@@ -1,8 +1,11 @@
 """FLOPs of the building blocks, and the table that turns them into ATP: 1 ATP = 10 MFLOP."""
 
 import dataclasses
+import math
 
 FLOP_PER_ATP = 10e6
+GRAIN = 2.0**-6
+"""ATP in which steps are charged: float32 adds and subtracts such prices exactly, up to 2^18 ATP."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Flops:
 
     @property
     def step_atp(self) -> float:
-        return self.step / FLOP_PER_ATP
+        """The price of a step: rounded up to a GRAIN."""
+        return math.ceil(self.step / FLOP_PER_ATP / GRAIN) * GRAIN
 
     @property
     def base_atp(self) -> float:

@@ -118,7 +118,7 @@ class HConfig:
     """Times its queries read everything."""
     price: float = 0.6
     """What all refinement steps together cost, in units of the logarithm of the action error: steps that are the last
-    half of the cost must bring the error down by a quarter to be worth it. A tighter budget raises it."""
+    half of the cost must bring the error down by a quarter to be worth it."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute dtype of matrix products."""
 

@@ -62,22 +62,23 @@ class Memory:
         self.witness = judge
         self.modules = trust.Posterior(judge.prior)
         self.views = trust.Posterior(np.full(len(judge.cameras), judge.prior[0]))
-        self.last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self.last: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
     def heard(self, actions: np.ndarray, paraphrased: np.ndarray) -> None:
         """Judge the language by what an instruction and its paraphrase come to, both [h, a]."""
         agreed = np.square(actions - paraphrased).mean() <= self.witness.paraphrase
         self.modules.observe(np.array([np.nan, float(agreed), np.nan]))
 
-    def learn(self, embedding: np.ndarray, state: np.ndarray, executed: np.ndarray) -> None:
-        """After a decision: judge the one before by what is seen now. embedding [v, d]; state [s]; executed [e, a]."""
+    def learn(self, embedding: np.ndarray, state: np.ndarray, executed: np.ndarray | None) -> None:
+        """After a decision: judge the one before by what is seen now. embedding [v, d]; state [s]; executed [e, a], or
+        None where the actions were held back: then they say nothing of the control."""
         if self.last is not None:
             before, past, done = self.last
             states = np.stack([past, state])[None]
             seen = self.witness.seen(before[None], embedding[None], states)[0]
-            moved = self.witness.moved(states, done[None])[0]
+            moved = np.nan if done is None else float(self.witness.moved(states, done[None])[0])
             self.views.observe(seen.astype(np.float64))
-            self.modules.observe(np.array([float(seen.all()), np.nan, float(moved)]))
+            self.modules.observe(np.array([float(seen.all()), np.nan, moved]))
         self.last = (embedding, state, executed)
 
 
@@ -115,10 +116,11 @@ class SageActor(actor.StudentActor):
             self.note(query, given, decision)
         if self.will.trusts and (query.decision == 0).any():
             self.listen(query, given, decision)
+        held = ~decision.views.any(axis=1)
         for name, row in {name: row for row, name in enumerate(names)}.items():
-            executed = decision.actions[row, : simulator.EXECUTE]
+            executed = None if held[row] else decision.actions[row, : simulator.EXECUTE]
             self.memories[name].learn(decision.embedding[row], given["state"][row, 0], executed)
-        return still(embodiments.denormalise_rows(self.body, decision.actions), where=~decision.views.any(axis=1))
+        return still(embodiments.denormalise_rows(self.body, decision.actions), where=held)
 
     def listen(self, query: simulator.Query, given: Given, decision: Decision) -> None:
         """At the start of episodes: ask again in other words."""

@@ -128,7 +128,7 @@ def chosen(student: Student, scene: disturb.Scene, brief: h_module.Brief) -> Int
     choices = orchestrator.choices(student, scene.inputs)
     full, share = float(choices.costs.sum(axis=1).max()), scene.share
     atp, most = share * full, jnp.full((len(share), choices.steps.shape[1]), 2 * full)
-    price = student.config.h_module.price * budget.thrift(atp, full)
+    price = student.config.h_module.price
     nothing = jnp.zeros((len(share), 0), jnp.int32)
     return budget.choose(brief.log_error, choices, left=atp, caps=most, taken=nothing, price=price)
 

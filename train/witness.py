@@ -109,9 +109,10 @@ def fit(train: Steps, validation: Steps, *, paraphrase: float, agreed: float) ->
     usual = tuple(trust.fit(_here(train, v), _here(validation, v)) for v in views)
     body = trust.fit(_body(train), _body(validation))
     made = trust.Witness(cameras, usual, body, paraphrase, np.ones(3))
-    seen = made.seen(validation.embedding[:, 0], validation.embedding[:, 1], validation.state).all(axis=1).mean()
+    strange = made.strangeness(validation.embedding[:, 0], validation.embedding[:, 1], validation.state).max(axis=1)
+    margin = float(np.quantile(strange, 0.95))
     moved = made.moved(validation.state, validation.executed).mean()
-    return dataclasses.replace(made, prior=np.array([seen, agreed, moved]))
+    return dataclasses.replace(made, margin=margin, prior=np.array([(strange <= margin).mean(), agreed, moved]))
 
 
 def _ahead(found: Steps, view: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +131,7 @@ def _body(found: Steps) -> tuple[np.ndarray, np.ndarray]:
 
 def save(witness: trust.Witness, folder: pathlib.Path) -> None:
     """Beside the weights, as plain arrays."""
-    arrays = {"paraphrase": np.float64(witness.paraphrase), "prior": witness.prior}
+    arrays = {name: np.asarray(getattr(witness, name)) for name in ("paraphrase", "prior", "margin")}
     for name, part in (("body", witness.body), *_numbered(witness)):
         arrays |= {f"{name}/{field.name}": getattr(part, field.name) for field in dataclasses.fields(part)}
     np.savez(folder / FILE, **arrays)
@@ -138,7 +139,7 @@ def save(witness: trust.Witness, folder: pathlib.Path) -> None:
 
 def digest(judge: trust.Witness) -> str:
     """sha256 of all its numbers."""
-    found = hashlib.sha256(judge.prior.tobytes() + repr(judge.paraphrase).encode())
+    found = hashlib.sha256(judge.prior.tobytes() + repr((judge.paraphrase, judge.margin)).encode())
     for _, part in (("body", judge.body), *_numbered(judge)):
         found.update(part.weights.tobytes() + part.scale.tobytes() + repr(part.limit).encode())
     return found.hexdigest()
@@ -155,7 +156,8 @@ def load(folder: pathlib.Path) -> trust.Witness:
             )
 
         cameras, usual = (tuple(part(f"{kind}{v}") for v in range(views)) for kind in ("camera", "usual"))
-        return trust.Witness(cameras, usual, part("body"), float(stored["paraphrase"]), stored["prior"])
+        apart, margin = (float(stored[name]) for name in ("paraphrase", "margin"))
+        return trust.Witness(cameras, usual, part("body"), apart, stored["prior"], margin)
 
 
 def _numbered(witness: trust.Witness) -> list[tuple[str, trust.Linear]]:

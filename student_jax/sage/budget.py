@@ -13,8 +13,12 @@ FLOOR = 0.05
 """The least share of what is left that a module may count on."""
 SLACK = 1.0 + 2.0**-20
 """On a module's share, so that rounding never denies a step that an even split pays for exactly."""
-GUARD = 1.0 - 2.0**-22
-"""Of what is left after a payment: the rounding of a subtraction can never become an overdraft."""
+
+
+def usable(atp: Float[Array, " b"], full: float) -> Float[Array, " b"]:
+    """The part of a budget that can be spent: whole grains, at most what all steps cost; nothing where it is negative
+    or not a number."""
+    return jnp.floor(jnp.where(atp > 0, jnp.minimum(atp, full), 0.0) / cost.GRAIN) * cost.GRAIN
 
 
 def shares(atp: Float[Array, " b"], weights: Float[Array, "b m"]) -> Float[Array, "b m"]:
@@ -38,7 +42,7 @@ def affordable(atp: Float[Array, " b"], step_atp: float, *, max_steps: int) -> I
 
 def pay(left: Float[Array, " b"], steps: Int[Array, " b"], step_atp: float) -> Float[Array, " b"]:
     """What is left after `steps`, for the modules that are still to run: what one module does not use reaches them."""
-    return jnp.maximum(left - steps * jnp.float32(step_atp), 0.0) * GUARD
+    return left - steps * jnp.float32(step_atp)
 
 
 def thrift(atp: Float[Array, " b"], full: float) -> Float[Array, " b"]:
@@ -68,7 +72,7 @@ def choose(
     left: Float[Array, " b"],
     caps: Float[Array, "b m"],
     taken: Int[Array, "b t"],
-    price: Float[Array, " b"],
+    price: float,
 ) -> Int[Array, " b"]:
     """Which choice is best, int32 [b]: the least predicted log error plus `price` times the share of all ATP that is
     still to be spent, among those that agree with the steps `taken` by the first t modules, whose further steps cost at
@@ -78,7 +82,7 @@ def choose(
     total, agreed = costs.sum(axis=-1), jnp.all(taken[:, None] == jnp.asarray(choices.steps)[None, :, :done], axis=-1)
     possible = agreed & (total <= left[:, None]) & jnp.all(costs <= caps[:, None, done:], axis=-1)
     possible |= agreed & (total == 0.0)
-    score = log_error + price[:, None] * total / float(choices.costs.sum(axis=1).max())
+    score = log_error + price * total / float(choices.costs.sum(axis=1).max())
     return jnp.argmin(jnp.where(possible, score, jnp.inf), axis=1).astype(jnp.int32)
 
 

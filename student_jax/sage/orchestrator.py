@@ -75,18 +75,20 @@ def run(
 ) -> Run:
     """Every module in order, within what is left of the budget: ATP that one does not use reaches those after it.
 
-    depth: steps that every module takes within the budget, never halting, instead of as many as the H-module says and
-    halting by its own energy. silence: modules to do
-    without, to see what each is good for: what they say reaches nobody, and a control stays at its first answer.
+    atp: beyond what all steps cost it changes nothing; negative or not a number it is none. trust: in [0, 1], none
+    where it is not a number. depth: steps that every module takes within the budget, never halting, instead of as many
+    as the H-module says and halting by its own energy. silence: modules to do without, to see what each is good for:
+    what they say reaches nobody, and a control stays at its first answer.
     """
     table, modules = student.table(inputs), student.modules
-    most = {name: module.description.max_steps for name, module in modules.items()}
-    thrift = budget.thrift(atp, budget.full(table, most))
+    full = budget.full(table, {name: module.description.max_steps for name, module in modules.items()})
+    atp, trust = budget.usable(atp, full), jnp.where(jnp.isfinite(trust), jnp.clip(trust, 0.0, 1.0), 0.0)
+    thrift = budget.thrift(atp, full)
     first, brief = irp.start(student.vision, inputs, jax.random.fold_in(key, 0)), None
     if student.config.h_module:
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
-    planner = Planner(student, table, brief, trust, thrift, depth)
+    planner = Planner(student, table, brief, trust, depth)
     halt = student.config.halt if depth is None else NEVER
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
@@ -125,14 +127,13 @@ class Planner:
         table: dict[str, cost.Flops],
         brief: h_module.Brief | None,
         trust: Float[Array, "b m"],
-        thrift: Float[Array, " b"],
         depth: int | Int[Array, ""] | None,
     ):
         self.names, self.brief, self.trust, self.depth = list(student.modules), brief, trust, depth
         self.most = [module.description.max_steps for module in student.modules.values()]
         self.prices = [table[name].step_atp for name in self.names]
         self.choices = budget.Choices.of(self.prices, self.most)
-        self.price = thrift * (student.config.h_module.price if student.config.h_module else 0.0)
+        self.price = student.config.h_module.price if student.config.h_module else 0.0
 
     def __call__(self, found: Run) -> tuple[Float[Array, " b"], Int[Array, " b"]]:
         """(ATP that it may spend, steps to take). An H-module's prediction decides, within m times the module's share
@@ -140,7 +141,7 @@ class Planner:
         index = len(found.states)
         shares = budget.shares(found.left, self.trust[:, index:])
         if self.brief is None or self.depth is not None:
-            share = shares[:, 0] if self.depth is None else found.left
+            share = jnp.minimum(shares[:, 0] * budget.SLACK, found.left) if self.depth is None else found.left
             steps = budget.affordable(share, self.prices[index], max_steps=self.most[index])
             return share, steps if self.depth is None else jnp.minimum(steps, self.depth)
         caps = jnp.minimum(shares * shares.shape[1] * budget.SLACK, found.left[:, None])

@@ -10,8 +10,8 @@ import numpy as np
 FLOOR, STARVED = 0.05, 0.15
 """Trust never falls below the first; a module below the second is starved (SAGE_IRP.md, section 2)."""
 DECAY = 0.9
-STRENGTH = 1.0
-"""Decisions that the prior is worth."""
+STRENGTH = 2.0
+"""Decisions that the prior is worth: one surprise at the start of an episode is not yet a lost camera, two are."""
 
 
 class Posterior:
@@ -61,16 +61,16 @@ class Linear:
     weights: np.ndarray  # [i + 1, o]
     scale: np.ndarray  # [o], standard deviation of the residual
     limit: float
-    """95th percentile of `surprise` on validation: beyond it an outcome is not acceptable."""
+    """95th percentile of `surprise` on validation."""
 
     def surprise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """[n] for x [n, i] and y [n, o]."""
         miss = y - (x @ self.weights[:-1] + self.weights[-1])
         return np.square(miss / self.scale).mean(axis=-1)
 
-    def acceptable(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """bool [n]."""
-        return self.surprise(x, y) <= self.limit
+    def excess(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """`surprise` over its limit, [n]."""
+        return self.surprise(x, y) / self.limit
 
 
 def fit(
@@ -102,17 +102,25 @@ class Witness:
     """Largest acceptable mean squared distance between the actions for an instruction and for its paraphrase."""
     prior: np.ndarray
     """[m], share of acceptable outcomes on validation, per module."""
+    margin: float = 1.0
+    """95th percentile on validation of the largest `strangeness` of all views, so that one test among many that is a
+    little over its own limit is no alarm."""
 
     def seen(self, before: np.ndarray, now: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Which views showed what was to be expected, bool [n, v]. before, now: [n, v, d]; states [n, 2, s] of both."""
+        return self.strangeness(before, now, states) <= self.margin
+
+    def strangeness(self, before: np.ndarray, now: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """[n, v]: how far a view is beyond what was likely from the last decision, or usual at all, whichever is
+        more; 1 at the limit of either."""
         moved = states.reshape(len(states), -1)
         found = []
         for view, (camera, usual) in enumerate(zip(self.cameras, self.usual, strict=True)):
-            likely = camera.acceptable(np.concatenate([before[:, view], moved], axis=1), now[:, view])
-            found.append(likely & usual.acceptable(states[:, 1], now[:, view]))
+            ahead = camera.excess(np.concatenate([before[:, view], moved], axis=1), now[:, view])
+            found.append(np.maximum(ahead, usual.excess(states[:, 1], now[:, view])))
         return np.stack(found, axis=1)
 
     def moved(self, states: np.ndarray, executed: np.ndarray) -> np.ndarray:
         """Whether the state changed as the executed actions [n, e, a] imply, bool [n]. states [n, 2, s]."""
         x = np.concatenate([states[:, 0], executed.reshape(len(executed), -1)], axis=1)
-        return self.body.acceptable(x, states[:, 1] - states[:, 0])
+        return self.body.excess(x, states[:, 1] - states[:, 0]) <= 1.0

@@ -32,7 +32,7 @@ def query(decision=0, rows=2, black=False):
 
 
 def judging(actor, *, limit):
-    """The same actor with a host that accepts everything (a large limit) or nothing (a negative one) that is seen."""
+    """The same actor with a host that accepts everything (a large limit) or nothing (a tiny one) that is seen."""
     like = lambda part: dataclasses.replace(part, limit=limit)  # noqa: E731
     seen = tuple(map(like, actor.witness.cameras)), tuple(map(like, actor.witness.usual))
     actor.witness = dataclasses.replace(actor.witness, cameras=seen[0], usual=seen[1], prior=np.full(3, 0.95))
@@ -49,19 +49,31 @@ def played(actor, decisions):
 
 
 def test_trust_in_vision_falls_within_five_decisions_where_nothing_seen_was_to_be_expected(run):
-    said, _ = played(judging(control.orchestrated(run, rows=2), limit=-1.0), 7)
+    said, _ = played(judging(control.orchestrated(run, rows=2), limit=1e-9), 7)
     assert said[0].trust[0, 0] == pytest.approx(0.95)
     assert said[5].trust[0, 0] < 0.5
     assert not said[6].views[0].any(), "a view that is not believed is reported as lost"
 
 
 def test_without_an_eye_that_is_believed_the_hand_rests(run):
-    _, chunks = played(judging(control.orchestrated(run, rows=2), limit=-1.0), 7)
+    _, chunks = played(judging(control.orchestrated(run, rows=2), limit=1e-9), 7)
     assert np.abs(chunks[0][0, :, :3]).max() > 0
     assert not chunks[6][0, :, :3].any()
     moved = cycle.still(np.ones((2, 3, 4)), where=np.array([True, False]))
     assert moved[0].tolist() == [[0, 0, 0, 1]] * 3
     assert (moved[1] == 1).all()
+
+
+def test_actions_that_were_held_back_say_nothing_of_the_control(run):
+    judge = control.orchestrated(run, rows=1).witness
+    memory = cycle.Memory(dataclasses.replace(judge, body=dataclasses.replace(judge.body, limit=1e-9)))
+    embedding = np.zeros((len(judge.cameras), judge.cameras[0].weights.shape[1]))
+    done = np.ones((simulator.EXECUTE, (len(judge.body.weights) - 5) // simulator.EXECUTE))
+    blamed = []
+    for number, executed in enumerate((done, None, done)):
+        memory.learn(embedding, np.full(4, float(number)), executed)
+        blamed.append(memory.modules.bad[2])
+    assert blamed == pytest.approx([0.0, 1.0, trust.DECAY])
 
 
 def test_it_stays_high_where_everything_was(run):
@@ -71,14 +83,14 @@ def test_it_stays_high_where_everything_was(run):
 
 
 def test_a_new_episode_starts_from_the_prior(run):
-    actor = judging(control.orchestrated(run, rows=2), limit=-1.0)
+    actor = judging(control.orchestrated(run, rows=2), limit=1e-9)
     played(actor, 6)
     said, _ = played(actor, 1)
     np.testing.assert_allclose(said[0].trust[0], actor.witness.prior, rtol=1e-6)
 
 
 def test_unmoved_trust_is_the_prior_whatever_happens(run):
-    actor = judging(control.orchestrated(run, rows=2, will=cycle.Will(trusts=False)), limit=-1.0)
+    actor = judging(control.orchestrated(run, rows=2, will=cycle.Will(trusts=False)), limit=1e-9)
     said, _ = played(actor, 6)
     np.testing.assert_allclose(said[5].trust, np.broadcast_to(actor.witness.prior, (2, 3)), rtol=1e-6)
     assert said[5].views.all()

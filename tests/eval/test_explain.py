@@ -77,14 +77,60 @@ def test_every_decision_is_made_again_alike(explained, capsys):
     assert json.loads(capsys.readouterr().out)["differing"] == []
 
 
-def test_a_record_that_was_changed_is_found(explained, tmp_path, capsys):
-    for name in (explain.FILE, explain.INPUTS):
-        (tmp_path / name).write_bytes((explained / name).read_bytes())
-    about = json.loads((tmp_path / explain.FILE).read_text())
+def forge_actions(about):
     about["decisions"][0]["actions"][0][0] += 0.5
-    (tmp_path / explain.FILE).write_text(json.dumps(about))
+
+
+def forge_sentence(about):
+    about["decisions"][0]["sentence"] = "It was sure."
+
+
+def forge_trust(about):
+    about["decisions"][0]["trust"]["vision"] = 1.0
+
+
+def drop_last(about):
+    del about["decisions"][-1]
+
+
+def add_one(about):
+    about["decisions"].append(dict(about["decisions"][0]))
+
+
+def copied(explained, folder, change):
+    for name in (explain.FILE, explain.INPUTS):
+        (folder / name).write_bytes((explained / name).read_bytes())
+    about = json.loads((folder / explain.FILE).read_text())
+    count = len(about["decisions"])
+    change(about)
+    (folder / explain.FILE).write_text(json.dumps(about))
+    return count
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [(forge_actions, 0), (forge_sentence, 0), (forge_trust, 0), (drop_last, -1), (add_one, None)],
+)
+def test_a_record_that_was_changed_is_found(explained, tmp_path, capsys, change, where):
+    count = copied(explained, tmp_path, change)
     assert explain.main(["--out", str(tmp_path), "--replay"]) == 1
-    assert json.loads(capsys.readouterr().out)["differing"] == [0]
+    expected = count if where is None else where % count
+    assert json.loads(capsys.readouterr().out)["differing"] == [expected]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"run": "x"}'])
+def test_damaged_records_and_other_weights_say_what_to_do(explained, tmp_path, capsys, text):
+    copied(explained, tmp_path, lambda about: about.update(policy="another"))
+    assert explain.main(["--out", str(tmp_path), "--replay"]) == 2
+    assert "trained again" in capsys.readouterr().err
+    (tmp_path / explain.FILE).write_text(text)
+    assert explain.main(["--out", str(tmp_path), "--replay"]) == 2
+    assert "explain anew" in capsys.readouterr().err
+
+
+def test_with_an_ample_budget_no_module_stops_for_want_of_it(explained):
+    halted = {module["halted"] for one in records(explained) for module in one["modules"].values()}
+    assert halted <= {"planned", "max_steps", "feasible", "converged", "oscillating", "diverging"}
 
 
 def test_errors_name_the_fix(make_acting, make_orchestrated, tmp_path, capsys):
@@ -92,6 +138,9 @@ def test_errors_name_the_fix(make_acting, make_orchestrated, tmp_path, capsys):
     assert "--stage orchestration" in capsys.readouterr().err
     assert explain.main(["--run", str(make_orchestrated()), "--task", "fly", "--out", str(tmp_path)]) == 2
     assert "drawer-open" in capsys.readouterr().err
+    for odd in (["--goal", "-1"], ["--atp", "nan"], ["--atp", "-2"]):
+        assert explain.main([*odd, "--out", str(tmp_path)]) == 2
+        assert "negative" in capsys.readouterr().err
     assert explain.main(["--out", str(tmp_path), "--replay"]) == 2
     assert "explain an episode" in capsys.readouterr().err
 

@@ -55,3 +55,10 @@ def test_leaving_out_the_doubtful_cuts_failures():
     good = np.array([True] * 8 + [False] * 2)
     assert failure.cut(np.arange(10)[::-1].astype(float), good) == 1
     assert failure.cut(np.arange(10).astype(float), good) == pytest.approx(-0.25)
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped_before_the_next_is_written(tmp_path):
+    path = tmp_path / notebook.FILE
+    path.write_text('{"policy": "sage"}\n{"policy": "sa')
+    notebook.Notebook(path)
+    assert path.read_text() == '{"policy": "sage"}\n'

@@ -7,6 +7,7 @@ import pytest
 
 from eval import economy, report, sage_book, sage_insight, sage_rows, wall
 from eval.notebook import Noted
+from student_jax.sage import trust
 
 CONTEXT = report.Context("stand-in", "sim", "tiny", 1000, "cpu", "abc", "command")
 TASKS, GOALS, FULL = ("drawer-open", "faucet-open"), 50, 10.0
@@ -33,12 +34,14 @@ def offline(**changed):
         "full": FULL,
         "budgets": {0.0: spent(0.3, 0.0), 0.5: spent(0.2), 1.0: spent(0.1, 6.0)},
         "depths": {0: spent(0.3, 0.0), 1: spent(0.2), 2: spent(0.1, 10.0)},
-        "equal": {0: spent(0.3, 0.0), 1: spent(0.15), 2: spent(0.1, 6.0)},
         "saliency": teacher, "teacher_saliency": teacher, "confidence": np.linspace(0, 1, 60),
         "teacher_confidence": np.linspace(0, 1, 60),
     }  # fmt: skip
     made = economy.Economy(**{**found, **changed})
-    return sage_book.Offline(made, np.full((1, 2, 64), 1 / 128), 0.1, 0, 100, spent(0.4), {"vision": 1.0})
+    return sage_book.Offline(made, np.full((1, 2, 64), 1 / 128), 0.1, 0, 100, BEFORE, {"vision": 1.0})
+
+
+BEFORE = {0: spent(0.3, 0.0), 1: spent(0.1), 2: spent(0.08, 10.0)}
 
 
 def solved(share, seeds=3):
@@ -49,7 +52,7 @@ def solved(share, seeds=3):
 
 def outcomes(changed=None):
     found = {("sage", "normal", "test"): solved(0.9), ("sage_full", "normal", "test"): solved(0.9),
-             ("before", "normal", "test"): solved(0.9, 1), ("sage", "covered", "test"): solved(0.8, 1),
+             ("before", "normal", "test"): solved(0.9), ("sage", "covered", "test"): solved(0.8, 1),
              ("sage_trustless", "covered", "test"): solved(0.5, 1),
              ("before", "covered", "test"): solved(0.5, 1)}  # fmt: skip
     notes = {
@@ -65,12 +68,14 @@ def dipped(index, low=0.3):
 
 
 def book(made=None, against=None):
-    clock = wall.Wall({"own": np.full(64, 0.007), "full": np.full(64, 0.010)}, {"vision": 0.5})
+    seconds = {"own": np.full(64, 0.007), "full": np.full(64, 0.010), "before": np.full(64, 0.008)}
+    clock = wall.Wall(seconds, {"vision": 0.5})
     return sage_book.Book(made or outcomes(), [against or offline()], [clock], CONTEXT, draws=200, seed=0)
 
 
-def rows(*args):
+def rows(*args, enough=True):
     made = book(*args)
+    made.enough = "" if enough else "more"
     found = report.Report((*sage_rows.rows(made), *sage_insight.rows(made)), {})
     return {row.id.removeprefix("sage.").removesuffix(".test"): row for row in found.rows}
 
@@ -96,12 +101,14 @@ def test_less_thought_is_judged_on_enough_episodes_alone_and_can_fail():
 def test_the_dial_must_not_turn_the_wrong_way_nor_be_worse_than_a_fixed_depth():
     found = rows()
     assert found["student.dial_wrong_way"].passed
-    assert found["student.error_over_depth_1"].value == pytest.approx(-0.25, abs=0.01)
-    wrong = {0.0: spent(0.1, 0.0), 0.5: spent(0.2), 1.0: spent(0.1, 6.0)}
-    found = rows(outcomes(), offline(budgets=wrong, equal={0: spent(0.3), 1: spent(0.25), 2: spent(0.1)}))
-    assert found["student.dial_wrong_way"].value == pytest.approx(0.1, abs=1e-3)
+    assert found["student.error_over_depths_050"].value == pytest.approx(0, abs=1e-6)
+    assert found["student.error_over_depths_100"].value == pytest.approx(0.1 / 0.18 - 1, abs=0.01), "at 6 of 5 and 10"
+    assert found["student.error_over_depths_100"].passed
+    wrong = {0.0: spent(0.1, 0.0), 0.5: spent(0.25), 1.0: spent(0.1, 6.0)}
+    found = rows(outcomes(), offline(budgets=wrong))
+    assert found["student.dial_wrong_way"].value == pytest.approx(0.15, abs=1e-3)
     assert found["student.dial_wrong_way"].passed is False
-    assert found["student.error_over_depth_1"].passed is False
+    assert found["student.error_over_depths_050"].passed is False
 
 
 def test_an_overdraft_fails():
@@ -124,12 +131,23 @@ def test_whether_it_knows_is_told_from_episodes_that_it_was_not_fitted_on():
     assert rows(outcomes(lucky))["student.failure_auroc"].value is None
 
 
+def test_few_failures_or_episodes_are_not_judged():
+    assert rows()["student.failure_auroc"].passed is None, "ten failures"
+    many = [noted(i, success=i % 10 > 2) for i in range(100)]
+    plenty = {("sage", "normal", "test"): many, ("sage", "normal", "validation"): many}
+    assert rows(outcomes(plenty))["student.failure_auroc"].passed
+    small = rows(outcomes(plenty), enough=False)
+    for name in ("failure_auroc", "calibration_error", "failures_cut", "trust_fell", "trust_recovered"):
+        assert small[f"student.{name}"].passed is None, name
+
+
 def test_trust_must_fall_soon_and_come_back():
     found = rows()
     assert found["student.trust_fell"].value == 1
     assert found["student.trust_recovered"].value == 1
-    deaf = {("sage", "covered", "test"): [noted(i, trust=dipped(i, low=0.8)) for i in range(40)]}
-    assert rows(outcomes(deaf))["student.trust_fell"].passed is False
+    deaf = rows(outcomes({("sage", "covered", "test"): [noted(i, trust=dipped(i, low=0.8)) for i in range(40)]}))
+    assert deaf["student.trust_fell"].passed is False
+    assert deaf["student.trust_recovered"].value is None, "what never fell has not recovered"
     lasting = np.concatenate([np.full(3, 0.9), np.full(27, 0.2)])
     broken = {("sage", "covered", "test"): [noted(i, trust=lasting) for i in range(40)]}
     assert rows(outcomes(broken))["student.trust_recovered"].passed is False
@@ -137,8 +155,41 @@ def test_trust_must_fall_soon_and_come_back():
     assert rows(outcomes(short))["student.trust_fell"].value is None
 
 
+def test_false_alarms_are_counted():
+    assert rows()["student.false_alarms"].value == 0
+    nervous = {("sage", "normal", "test"): [noted(i, trust=dipped(i)) for i in range(40)]}
+    assert rows(outcomes(nervous))["student.false_alarms"].value == 1
+
+
+def test_outcomes_are_read_back_from_trust():
+    rng = np.random.default_rng(0)
+    came = rng.random(40) < 0.7
+    posterior = trust.Posterior(np.array([0.95]))
+    told = [posterior.trust[0]] * 2
+    for one in came:
+        posterior.observe(np.array([float(one)]))
+        told.append(posterior.trust[0])
+    before, found = sage_insight.verdicts(np.round(np.array(told, np.float64), 5))
+    np.testing.assert_array_equal(found, came)
+    np.testing.assert_allclose(before, np.array(told)[1:-1], atol=1e-5)
+
+
 def test_what_each_part_is_good_for_is_a_difference():
     found = rows()
     assert found["student.covered_over_trustless"].value == pytest.approx(30)
-    assert found["student.covered_over_trustless"].passed
-    assert found["student.error_over_even_split"].value == pytest.approx(-0.75, abs=0.01)
+    assert found["student.covered_over_trustless_low"].passed
+    idle = outcomes()
+    same = {**idle.found, ("sage_trustless", "covered", "test"): idle.found["sage", "covered", "test"]}
+    nothing = rows(dataclasses.replace(idle, found=same))
+    assert nothing["student.covered_over_trustless_low"].passed is False, "no difference is no gain"
+    assert "no difference" in nothing["student.covered_over_trustless"].note
+    worse = {**idle.found, ("sage", "normal", "test"): solved(0.8)}
+    assert rows(dataclasses.replace(idle, found=worse))["student.over_before_low"].passed is False
+    assert found["student.over_before_low"].passed
+
+
+def test_the_student_before_is_compared_at_equal_and_at_all_its_compute():
+    found = rows()
+    assert found["student.error_over_before_equal"].value == pytest.approx(0.1 / 0.096 - 1, abs=0.01)
+    assert found["student.error_over_before"].value == pytest.approx(0.25, abs=0.01)
+    assert found["student.wall_over_before"].value == pytest.approx(1 / 8)

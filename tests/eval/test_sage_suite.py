@@ -55,7 +55,7 @@ def test_what_was_decided_lies_beside_the_outcomes(out):
 
 def test_every_part_of_the_issue_has_its_row(rows):
     for name in ("steps_saved", "wall_saved", "over_all_steps_low", "violations", "dial_wrong_way", "saliency_score",
-                 "failure_auroc", "trust_fell", "covered_over_trustless", "error_over_even_split"):  # fmt: skip
+                 "failure_auroc", "trust_fell", "covered_over_trustless", "error_over_before"):  # fmt: skip
         assert f"sage.student.{name}.test" in rows or f"sage.student.{name}.validation" in rows, name
     assert rows["sage.student.violations.test"].value == 0
     assert rows["sage.student.over_all_steps_low.test"].passed is None, "eight episodes are not judged"

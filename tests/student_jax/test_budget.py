@@ -12,6 +12,22 @@ def test_one_atp_is_ten_megaflop():
     assert flops.base_atp == 3.0
 
 
+def test_prices_add_up_exactly_in_float32():
+    prices = [cost.Flops(init=0, step=step, output=0).step_atp for step in (20852736.0, 40378368.0, 5e11 / 3)]
+    assert 2.0852736 <= prices[0] < 2.0852736 + cost.GRAIN
+    left = np.float32(sum(3 * price for price in prices))
+    for price in 3 * prices:
+        left = left - np.float32(price)
+    assert left == 0.0
+
+
+@pytest.mark.parametrize(
+    ("atp", "usable"), [(np.nan, 0), (-3, 0), (np.inf, 9), (20, 9), (9, 9), (1.51, 1.5), (1 / 65, 0)]
+)
+def test_what_of_a_budget_can_be_spent(atp, usable):
+    assert float(budget.usable(jnp.float32([atp]), 9.0)[0]) == usable
+
+
 def test_affordable_steps_never_overdraw():
     rng = np.random.default_rng(0)
     for price in (0.1, 0.3, 5.2703233, 1 / 3):

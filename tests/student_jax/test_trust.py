@@ -1,5 +1,7 @@
 """Trust rises with good outcomes, falls with bad ones and forgets; a witness tells the usual from the odd."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,14 @@ def test_five_failures_show_and_five_good_outcomes_heal():
     for _ in range(15):
         found.observe(np.array([1.0, 1.0]))
     assert found.trust[0] > 0.85
+
+
+def test_one_surprise_at_the_start_is_half_forgiven_and_two_are_not():
+    found = trust.Posterior(PRIOR)
+    found.observe(np.zeros(2))
+    assert (found.trust > 0.5).all()
+    found.observe(np.zeros(2))
+    assert (found.trust < 0.5).all()
 
 
 def test_what_is_unknown_counts_for_neither_and_idle_returns_to_the_prior():
@@ -62,8 +72,8 @@ def test_a_fitted_prediction_accepts_nineteen_of_twenty_and_no_other_world():
     rng = np.random.default_rng(0)
     found = trust.fit(linear(rng, 2000), linear(rng, 500))
     x, y = linear(rng, 2000)
-    assert found.acceptable(x, y).mean() == pytest.approx(0.95, abs=0.03)
-    assert not found.acceptable(x, y + 5).any()
+    assert (found.excess(x, y) <= 1).mean() == pytest.approx(0.95, abs=0.03)
+    assert (found.excess(x, y + 5) > 1).all()
 
 
 def test_a_witness_is_surprised_by_the_view_that_changed():
@@ -84,3 +94,8 @@ def test_a_witness_is_surprised_by_the_view_that_changed():
     seen = witness.seen(covered[:, 0], covered[:, 1], state)
     assert seen[:, 0].mean() > 0.85
     assert seen[:, 1].mean() < 0.05
+    strange = witness.strangeness(embedding[:, 0], embedding[:, 1], state).max(axis=1)
+    wide = dataclasses.replace(witness, margin=float(np.quantile(strange, 0.95)))
+    calm, alarmed = (wide.seen(now[:, 0], now[:, 1], state) for now in (embedding, covered))
+    assert calm.all(axis=1).mean() == pytest.approx(0.95, abs=0.01)
+    assert alarmed[:, 1].mean() < 0.05
