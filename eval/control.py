@@ -1,6 +1,10 @@
 """Students of run folders that act: with their tokenizer and embodiment, and as policies of the simulator."""
 
+import dataclasses
 import hashlib
+import math
+
+from flax import nnx
 
 from bridge import embodiment as embodiments
 from bridge import simulator
@@ -31,6 +35,18 @@ def orchestrated(run: runs.Run, *, rows: int, will: cycle.Will = MINDFUL) -> cyc
     return cycle.SageActor(run.student, lexicon, body, witness.load(run.folder), rows=rows, will=will)
 
 
+def priced(run: runs.Run, price: float | None) -> runs.Run:
+    """The run with another price of thinking (sizes.HConfig.price); RunError where it is no price. None: its own."""
+    h_module = run.student.config.h_module
+    if price is None or h_module is None:
+        return run
+    if not 0 <= price < math.inf:
+        raise runs.RunError(f"--price {price}: expected 0 (think as long as it helps at all) or more")
+    student = nnx.clone(run.student)
+    student.config = dataclasses.replace(student.config, h_module=dataclasses.replace(h_module, price=price))
+    return dataclasses.replace(run, student=student)
+
+
 def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:
     """What lies beside an acting student's weights; RunError where the run's student does not act."""
     lexicon = warm.words_of(str(run.folder))
@@ -53,5 +69,5 @@ def digest(policy: actor.StudentActor) -> str:
     body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
     text = f"{weights} {policy.words.json} {body} {policy.effort}"
     if isinstance(policy, cycle.SageActor):
-        text += f" {policy.will} {witness.digest(policy.witness)}"
+        text += f" {policy.will} {policy.student.config.h_module} {witness.digest(policy.witness)}"
     return hashlib.sha256(text.encode()).hexdigest()

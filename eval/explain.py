@@ -37,6 +37,8 @@ class Config:
     """What disturbs it."""
     atp: float = cycle.PLENTY
     """Budget of a decision; 1 ATP is 10 MFLOP. Default: all that it asks for."""
+    price: float | None = None
+    """What thinking costs, as in eval.benchmark. Default: the one that it was trained with."""
     out: pathlib.Path = pathlib.Path("runs/explain")
     """Folder for decisions.json, inputs.npz and index.html."""
     replay: bool = False
@@ -59,7 +61,9 @@ def explain(options: Config) -> int:
         raise runs.RunError(f"--task {options.task}: there are {', '.join(metaworld_tasks.TASKS)}")
     if options.goal < 0 or not options.atp >= 0:
         raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
-    policy = control.orchestrated(one(options.run), rows=1, will=cycle.Will(atp=options.atp))
+    policy = control.orchestrated(
+        control.priced(one(options.run), options.price), rows=1, will=cycle.Will(atp=options.atp)
+    )
     kept: list[tuple[simulator.Query, dict[str, np.ndarray], cycle.Decision]] = []
     policy.note = lambda *told: kept.append(told)
     goal = metaworld_tasks.split_seeds("validation", options.goal + 1)[options.goal]
@@ -86,7 +90,7 @@ def write(
     """The records, and all that the student was given, from which each decision can be made again."""
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"run": str(options.run), "task": options.task, "goal": episode.seed, "condition": options.condition}
-    about |= {"policy": policy}
+    about |= {"policy": policy, "price": options.price}
     about |= {"atp": options.atp, "success": episode.success, "steps": episode.steps, "decisions": records}
     (options.out / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
     np.savez_compressed(
@@ -97,7 +101,8 @@ def write(
 def replay(options: Config) -> int:
     """Every record made once more, from what the student was given: all of it must come out alike."""
     about, given = recorded(options.out)
-    policy = control.orchestrated(one(pathlib.Path(about["run"])), rows=1, will=cycle.Will(atp=about["atp"]))
+    run = control.priced(one(pathlib.Path(about["run"])), about["price"])
+    policy = control.orchestrated(run, rows=1, will=cycle.Will(atp=about["atp"]))
     if control.digest(policy) != about["policy"]:
         raise runs.RunError(f"{about['run']} was trained again since: explain the episode anew")
     found, differing = about["decisions"], []
@@ -121,7 +126,7 @@ def recorded(folder: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))
         with np.load(folder / INPUTS) as stored:
             given = {name: stored[name] for name in stored}
-        known = {"run", "atp", "policy", "decisions"} <= set(about) and "trust" in given
+        known = {"run", "atp", "price", "policy", "decisions"} <= set(about) and "trust" in given
         if not known or not all("instruction" in each for each in about["decisions"]):
             raise ValueError("something is missing")
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
