@@ -1,10 +1,6 @@
 """Students of run folders that act: with their tokenizer and embodiment, and as policies of the simulator."""
 
-import dataclasses
 import hashlib
-import math
-
-from flax import nnx
 
 from bridge import embodiment as embodiments
 from bridge import simulator
@@ -33,18 +29,6 @@ def orchestrated(run: runs.Run, *, rows: int, will: cycle.Will = MINDFUL) -> cyc
             f"{run.folder} --store STORE"
         )
     return cycle.SageActor(run.student, lexicon, body, witness.load(run.folder), rows=rows, will=will)
-
-
-def priced(run: runs.Run, price: float | None) -> runs.Run:
-    """The run with another price of thinking (sizes.HConfig.price); RunError where it is no price. None: its own."""
-    h_module = run.student.config.h_module
-    if price is None or h_module is None:
-        return run
-    if not 0 <= price < math.inf:
-        raise runs.RunError(f"--price {price}: expected 0 (think as long as it helps at all) or more")
-    student = nnx.clone(run.student)
-    student.config = dataclasses.replace(student.config, h_module=dataclasses.replace(h_module, price=price))
-    return dataclasses.replace(run, student=student)
 
 
 def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:

@@ -62,7 +62,7 @@ def explain(options: Config) -> int:
     if options.goal < 0 or not options.atp >= 0:
         raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
     policy = control.orchestrated(
-        control.priced(one(options.run), options.price), rows=1, will=cycle.Will(atp=options.atp)
+        runs.priced(one(options.run), options.price), rows=1, will=cycle.Will(atp=options.atp)
     )
     kept: list[tuple[simulator.Query, dict[str, np.ndarray], cycle.Decision]] = []
     policy.note = lambda *told: kept.append(told)
@@ -101,7 +101,7 @@ def write(
 def replay(options: Config) -> int:
     """Every record made once more, from what the student was given: all of it must come out alike."""
     about, given = recorded(options.out)
-    run = control.priced(one(pathlib.Path(about["run"])), about["price"])
+    run = runs.priced(one(pathlib.Path(about["run"])), about["price"])
     policy = control.orchestrated(run, rows=1, will=cycle.Will(atp=about["atp"]))
     if control.digest(policy) != about["policy"]:
         raise runs.RunError(f"{about['run']} was trained again since: explain the episode anew")
