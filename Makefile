@@ -60,8 +60,8 @@ sage: $(STAMP)
 		$(SAGE) --stage end-to-end --steps 800 --lr 4e-3 --init runs/h-$$seed --out runs/sage-$$seed --seed $$seed \
 			$$(test ! -e runs/sage-$$seed/config.json || echo --resume) || exit 1; done
 	$(BIN)/python -m eval.benchmark --suite sage $(foreach seed,$(SEEDS),--run runs/sage-$(seed)) \
-		--store $(STORE) --out runs/report-sage --resume
-	$(BIN)/python -m eval.explain --run runs/sage-0 --task faucet-open --condition covered --out runs/explain
+		--store $(STORE) --price 0.45 --out runs/report-sage --resume
+	$(BIN)/python -m eval.explain --run runs/sage-0 --task faucet-open --condition covered --price 0.45 --out runs/explain
 
 # The whole table: three seeds, every control, every condition. Hours; a second call goes on where one stopped.
 SEEDS := 0 1 2

@@ -53,5 +53,5 @@ def digest(policy: actor.StudentActor) -> str:
     body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
     text = f"{weights} {policy.words.json} {body} {policy.effort}"
     if isinstance(policy, cycle.SageActor):
-        text += f" {policy.will} {witness.digest(policy.witness)}"
+        text += f" {policy.will} {policy.student.config.h_module} {witness.digest(policy.witness)}"
     return hashlib.sha256(text.encode()).hexdigest()

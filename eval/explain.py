@@ -39,6 +39,8 @@ class Config:
     """What disturbs an episode."""
     atp: float = cycle.PLENTY
     """Budget of a decision; 1 ATP is 10 MFLOP. Default: all that it asks for."""
+    price: float | None = None
+    """What thinking costs, as in eval.benchmark. Default: the one that it was trained with."""
     out: pathlib.Path = pathlib.Path("runs/explain")
     """Folder for decisions.json, inputs.npz and index.html."""
     replay: bool = False
@@ -59,11 +61,12 @@ def explain(options: Config) -> int:
     """Make the decisions and write the folder."""
     if options.goal < 0 or not options.atp >= 0:
         raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
-    run = one(options.run)
+    run = runs.priced(one(options.run), options.price)
     part = of(run)
     found, arrays, page = part.explain(run, options.task or part.TASK, options.goal, options.condition, options.atp)
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {"run": str(run.folder), "goal": options.goal, "condition": options.condition, "atp": options.atp}
+    about = {"run": str(run.folder), "goal": options.goal, "condition": options.condition}
+    about |= {"atp": options.atp, "price": options.price}
     (options.out / FILE).write_text(json.dumps(about | found, indent=1), encoding="utf-8")
     np.savez_compressed(options.out / INPUTS, **arrays)
     (options.out / "index.html").write_text(page, encoding="utf-8")
@@ -75,7 +78,7 @@ def explain(options: Config) -> int:
 def replay(options: Config) -> int:
     """Every record made once more, from what the student was given: all of it must come out alike."""
     about, given = recorded(options.out)
-    run, found = one(pathlib.Path(about["run"])), about["decisions"]
+    run, found = runs.priced(one(pathlib.Path(about["run"])), about["price"]), about["decisions"]
     policy, again = of(run).again(run, about, given)
     if policy != about["policy"]:
         raise runs.RunError(f"{about['run']} was trained again since: explain anew")
@@ -94,7 +97,7 @@ def recorded(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))
         with np.load(folder / INPUTS) as stored:
             given = {name: stored[name] for name in stored}
-        if not {"run", "atp", "policy", "decisions"} <= set(about):
+        if not {"run", "atp", "price", "policy", "decisions"} <= set(about):
             raise ValueError("something is missing")
     except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise runs.RunError(f"{folder}: the records are damaged ({error}): explain anew") from error

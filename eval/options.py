@@ -63,12 +63,15 @@ class Config:
     full: bool = False
     """metaworld: disturbed cameras too, every condition with every student seed, one refinement step alone; hours.
     robot: more observations."""
+    price: float | None = None
+    """sage: what all refinement steps together must gain, in units of the logarithm of the action error, to be taken;
+    the dial between thinking and saving. Default: the one that it was trained with."""
     resume: bool = False
-    """metaworld: go on with the episodes that --out holds; none of them is run again."""
+    """metaworld, sage: go on with the episodes that --out holds; none of them is run again."""
     episodes: int | None = None
-    """metaworld: episodes per task; default 50, quick 10."""
+    """metaworld, sage: episodes per task; default 50, quick 10."""
     tasks: tuple[str, ...] = ()
-    """metaworld: which tasks; default all."""
+    """metaworld, sage: which tasks; default all."""
     environment: Literal["none", "real", "sim"] = "none"
     """robot: where the episodes were recorded, if that is to be said; nothing acts there now."""
     compile: Literal["auto", "yes", "no"] = "auto"

@@ -1,9 +1,12 @@
 """Trained students by run folder, and whether they belong together and to a store."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Literal
+
+from flax import nnx
 
 from bridge import store
 from student_jax.student import Student
@@ -73,6 +76,18 @@ def load(folders: Sequence[pathlib.Path], which: Literal["best", "last"] = "best
         if other.seed in [run.seed for run in runs if run is not other]:
             raise RunError(f"{other.folder} has seed {other.seed} like another --run: give runs of different seeds")
     return runs
+
+
+def priced(run: Run, price: float | None) -> Run:
+    """The run with another price of thinking (sizes.HConfig.price); RunError where it is no price. None: its own."""
+    h_module = run.student.config.h_module
+    if price is None or h_module is None:
+        return run
+    if not 0 <= price < math.inf:
+        raise RunError(f"--price {price}: expected 0 (think as long as it helps at all) or more")
+    student = nnx.clone(run.student)
+    student.config = dataclasses.replace(student.config, h_module=dataclasses.replace(h_module, price=price))
+    return dataclasses.replace(run, student=student)
 
 
 def check_store(run: Run, reader: store.Reader, url: str) -> None:

@@ -145,6 +145,7 @@ def origin_of(run: runs.Run) -> pathlib.Path:
 def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
     """Run what is missing, score everything, write the report folder."""
     students = sorted(runs.load(options.run, "last"), key=lambda run: run.seed)
+    students = [runs.priced(run, options.price) for run in students]
     for run in students:
         runs.check_store(run, reader, url)
         control.orchestrated(run, rows=1)

@@ -133,3 +133,15 @@ def test_posture_names_who_is_starved():
     posture = trust.Posture.of({"vision": 0.1, "language": 0.9})
     assert posture.starved == ("vision",)
     assert posture.asymmetry == pytest.approx(0.8)
+
+
+def test_the_price_is_a_dial_that_needs_no_training(run, actor):
+    free, dear = (control.orchestrated(runs.priced(run, price), rows=2) for price in (0.0, 1e6))
+    assert len({control.digest(one) for one in (actor, free, dear)}) == 3
+    asked = query(3)
+    said = [one.answer(one.given(one.see(asked), [cycle.Memory(one.witness)] * 2)) for one in (free, dear)]
+    spent = [sum(float(account.spent.sum()) for account in one.accounts.values()) for one in said]
+    assert spent[1] == 0.0 < spent[0]
+    assert runs.priced(run, None) is run
+    with pytest.raises(runs.RunError, match="--price"):
+        runs.priced(run, -1.0)
