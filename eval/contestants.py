@@ -14,6 +14,8 @@ from train.actor import Effort
 STUDENT, DEMONSTRATIONS = "student", "demonstrations"
 OWN = ("energy", "demonstration", "objects")
 """Losses that need no teacher, or (energy) reach nothing but the head that predicts the error."""
+OF_H = ("saliency", "foresight", "confidence")
+"""Losses that a student without an H-module does not have, whatever their weights."""
 EFFORTS = {
     "student_one_step": Effort(steps=1),
     "student_halting": Effort(halting=True),
@@ -99,7 +101,8 @@ def _check_body(run: runs.Run, reader: store.Reader, url: str) -> None:
 def taught_by_teacher(run: runs.Run) -> list[str]:
     """Losses of a run that came from the teacher."""
     weights = dataclasses.asdict(run.record.config.loss)
-    return [name for name, weight in weights.items() if weight and name not in OWN]
+    without = OWN if run.record.student.h_module else (*OWN, *OF_H)
+    return [name for name, weight in weights.items() if weight and name not in without]
 
 
 def weighed(run: runs.Run, *, of: runs.Run) -> dict[str, float]:

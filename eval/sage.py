@@ -49,21 +49,22 @@ BUDGETS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One policy under one condition on one split."""
+    """One policy under one condition."""
 
     policy: str
     condition: str
-    split: str
+    known: bool
+    """On validation, which what is judged on the reported split is fitted on; else on that."""
     every: bool
     """With every seed, or the first alone."""
 
 
 TURNS = (
-    Turn("sage", "normal", "test", True),
-    Turn("sage_full", "normal", "test", True),
-    Turn("sage", "normal", "validation", True),
-    Turn(BEFORE, "normal", "test", True),
-    *(Turn(name, conditions.COVERED, "test", False) for name in ("sage", "sage_trustless", BEFORE)),
+    Turn("sage", "normal", False, True),
+    Turn("sage_full", "normal", False, True),
+    Turn("sage", "normal", True, True),
+    Turn(BEFORE, "normal", False, True),
+    *(Turn(name, conditions.COVERED, False, False) for name in ("sage", "sage_trustless", BEFORE)),
 )
 
 
@@ -76,10 +77,18 @@ class Bench:
     episodes: int
     ledger: Ledger
     notes: pathlib.Path
+    split: str
+    """That is reported."""
+
+    def split_of(self, turn: Turn) -> str:
+        """Where a turn's placements come from."""
+        return "validation" if turn.known else self.split
 
     def jobs(self, turn: Turn) -> list[simulator.Job]:
         """The episodes of a turn, task by task."""
-        return conditions.jobs(turn.condition, self.tasks, metaworld_tasks.split_seeds(turn.split, self.episodes))
+        return conditions.jobs(
+            turn.condition, self.tasks, metaworld_tasks.split_seeds(self.split_of(turn), self.episodes)
+        )
 
     def members(self, turn: Turn) -> Sequence[runs.Run]:
         return self.students if turn.every else self.students[:1]
@@ -110,16 +119,17 @@ class Bench:
         for turn in TURNS:
             seeds = [run.seed for run in self.members(turn)]
             success = self.ledger.success(turn.policy, turn.condition, self.jobs(turn), seeds=seeds)
-            found[turn.policy, turn.condition, turn.split] = success
+            found[turn.policy, turn.condition, self.split_of(turn)] = success
         notes: dict[tuple[str, str, str], list[notebook.Noted]] = {}
-        splits = {seed: split for split in ("test", "validation")
+        splits = {seed: split for split in (self.split, "validation")
                   for seed in metaworld_tasks.split_seeds(split, self.episodes)}  # fmt: skip
-        played = {(turn.policy, turn.condition, turn.split, run.seed) for turn in TURNS for run in self.members(turn)}
+        turns = {(turn.policy, turn.condition, self.split_of(turn)): self.members(turn) for turn in TURNS}
+        played = {(*key, run.seed) for key, members in turns.items() for run in members}
         for one in notebook.read(self.notes):
             key = (one.policy, one.condition, splits.get(one.goal_seed))
             if one.task in self.tasks and (*key, one.student_seed) in played:
                 notes.setdefault(key, []).append(one)
-        return sage_book.Outcomes(self.tasks, self.episodes, found, notes)
+        return sage_book.Outcomes(self.tasks, self.episodes, self.split, found, notes)
 
 
 def before(run: runs.Run) -> runs.Run:
@@ -152,7 +162,7 @@ def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, 
         before(run)
     asked = metaworld.plan(options, split)
     ledger = metaworld.open_ledger(options.out / "raw" / "episodes.jsonl", resume=options.resume)
-    bench = Bench(students, asked.tasks, len(asked.seeds), ledger, options.out / "raw" / notebook.FILE)
+    bench = Bench(students, asked.tasks, len(asked.seeds), ledger, options.out / "raw" / notebook.FILE, split)
     context = origin.context(students[0], reader.manifest.teacher.provenance, "sim", command)
     seen = comparison.seen(reader, split, options.level)
     with ticker.Ticker() as tick:

@@ -10,8 +10,6 @@ from eval.notebook import Noted
 from eval.pairing import Success
 from eval.statistics import Estimate
 
-TEST = "test"
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
@@ -19,6 +17,8 @@ class Outcomes:
 
     tasks: tuple[str, ...]
     episodes: int
+    split: str
+    """That is reported."""
     found: Mapping[tuple[str, str, str], Success | None]
     notes: Mapping[tuple[str, str, str], Sequence[Noted]]
 
@@ -68,7 +68,9 @@ class Book:
         span = {} if found is None else {"ci_low": found.low, "ci_high": found.high}
         seeds = len(self.offline) if len(self.offline) > 1 else None
         value = None if found is None else found.value
-        return report.Row(f"sage.{name}.{TEST}", value, unit, self.context, n=n, seeds=seeds, **span, **fields)
+        return report.Row(
+            f"sage.{name}.{self.outcomes.split}", value, unit, self.context, n=n, seeds=seeds, **span, **fields
+        )
 
     def plain(self, name: str, value: float, unit: str, **fields) -> report.Row:
         """A row whose value has no interval."""
@@ -76,10 +78,11 @@ class Book:
         return dataclasses.replace(row, ci_low=None, ci_high=None)
 
     def success(self, policy: str, condition: str = "normal") -> Success | None:
-        return self.outcomes.found.get((policy, condition, TEST))
+        return self.outcomes.found.get((policy, condition, self.outcomes.split))
 
-    def notes(self, policy: str, condition: str = "normal", split: str = TEST) -> Sequence[Noted]:
-        return self.outcomes.notes.get((policy, condition, split), ())
+    def notes(self, policy: str, condition: str = "normal", split: str = "") -> Sequence[Noted]:
+        """split: that is reported, unless it is another."""
+        return self.outcomes.notes.get((policy, condition, split or self.outcomes.split), ())
 
     def mean(self, values: np.ndarray) -> Estimate:
         """Mean of [n] over observations, its interval over episodes."""

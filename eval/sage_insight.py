@@ -14,10 +14,11 @@ from student_jax.sage import trust
 BARS = {"saliency": 0.50, "auroc": 0.80, "calibration": 0.05, "cut": 0.30, "reacted": 0.95, "recovered": 0.95}
 REACTION = 5
 """Decisions within which trust must have fallen."""
-FALL, BACK = 0.2, 0.1
-"""How far trust must fall below what it was before the camera was covered, and how near it must come back."""
-RECOVERY = 15
-"""Decisions after the camera was uncovered at which it must be back: counts decay by 0.9 each, 0.9^15 = 0.2."""
+FALL = 0.2
+"""How far trust must fall below what it was before the camera was covered."""
+RECOVERY = 10
+"""Decisions after the camera was uncovered at which half of what was lost must be back: counts decay by 0.9 each, and
+an episode has 25."""
 FAILURES = 20
 """Without so many, knowing beforehand is not judged."""
 
@@ -104,7 +105,7 @@ def reactions(book: Book) -> list[report.Row]:
         _share(book, "student.trust_fell", fell, BARS["reacted"],
                     f"trust in vision {FALL} lower within {REACTION} decisions of a covered camera"),
         _share(book, "student.trust_recovered", back, BARS["recovered"],
-                    f"where it fell: within {BACK} of what it was, {RECOVERY} decisions after the camera is back"),
+                    f"where it fell: at least half of it is back {RECOVERY} decisions after the camera is"),
     ]  # fmt: skip
     calm = [one.trust[:, 0].min() for one in book.notes("sage")]
     alarmed = np.array([(one.trust[:, 0] <= one.trust[0, 0] - FALL).any() for one in book.notes("sage")])
@@ -169,4 +170,5 @@ def reaction(one: Noted, covered: tuple[int, int]) -> Reaction | None:
     before = vision[first]
     fell = bool((vision[first + 1 : first + REACTION + 1] <= before - FALL).any())
     told = fell and len(vision) > last + RECOVERY
-    return Reaction(fell, bool(vision[last + RECOVERY] >= before - BACK) if told else None)
+    half = (before + vision[first + 1 : last + 1].min()) / 2
+    return Reaction(fell, bool(vision[last + RECOVERY] >= half) if told else None)

@@ -60,7 +60,7 @@ def outcomes(changed=None):
         ("sage", "normal", "validation"): [noted(i, success=i % 10 > 0) for i in range(100)],
         ("sage", "covered", "test"): [noted(i, trust=dipped(i)) for i in range(40)],
     }
-    return sage_book.Outcomes(TASKS, GOALS, found, {**notes, **(changed or {})})
+    return sage_book.Outcomes(TASKS, GOALS, "test", found, {**notes, **(changed or {})})
 
 
 def dipped(index, low=0.3):

@@ -13,7 +13,7 @@ def test_one_atp_is_ten_megaflop():
 
 
 def test_prices_add_up_exactly_in_float32():
-    prices = [cost.Flops(init=0, step=step, output=0).step_atp for step in (20852736.0, 40378368.0, 5e11 / 3)]
+    prices = [cost.Flops(init=0.0, step=step, output=0.0).step_atp for step in (20852736.0, 40378368.0, 5e11 / 3)]
     assert 2.0852736 <= prices[0] < 2.0852736 + cost.GRAIN
     left = np.float32(sum(3 * price for price in prices))
     for price in 3 * prices:

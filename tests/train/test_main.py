@@ -161,7 +161,7 @@ def test_a_missing_store_names_the_command_that_makes_one(source, tmp_path, caps
 
 
 def test_a_stage_that_is_not_built_stops_before_anything_is_read(tmp_path, capsys):
-    assert main.main(["--stage", "orchestration", "--store", "nowhere", "--out", str(tmp_path / "run")]) == 2
+    assert main.main(["--stage", "beyond", "--store", "nowhere", "--out", str(tmp_path / "run")]) == 2
     assert "not built yet" in capsys.readouterr().err
 
 
