@@ -12,7 +12,7 @@ from train import warm
 from train.actor import Effort
 
 STUDENT, DEMONSTRATIONS = "student", "demonstrations"
-OWN = ("energy", "demonstration", "objects")
+OWN = ("energy", "demonstration", "objects", "cells")
 """Losses that need no teacher, or (energy) reach nothing but the head that predicts the error."""
 OF_H = ("saliency", "foresight", "confidence")
 """Losses that a student without an H-module does not have, whatever their weights."""
