@@ -28,7 +28,11 @@ def orchestrated(run: runs.Run, *, rows: int, will: cycle.Will = MINDFUL) -> cyc
             f"{run.folder} holds no orchestrated student; train one: python -m train.main --stage orchestration --init "
             f"{run.folder} --store STORE"
         )
-    return cycle.SageActor(run.student, lexicon, body, witness.load(run.folder), rows=rows, will=will)
+    try:
+        judge = witness.load(run.folder)
+    except witness.WitnessError as error:
+        raise runs.RunError(str(error)) from error
+    return cycle.SageActor(run.student, lexicon, body, judge, rows=rows, will=will)
 
 
 def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:

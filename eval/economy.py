@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,6 @@ from train import words
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Budgets, of what all steps cost."""
-TOP = 0.1
-"""Share of the tokens that saliency maps are compared by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,25 +49,18 @@ def measure(student: Student, lexicon: words.Words, seen: Observations, tick: Ca
     """Read the split past a student in every way."""
     spender, length = Spender(student), student.config.language.length
     spender.price(next(seen.batches(lexicon, length)))
-    most = max(module.description.max_steps for module in student.modules.values())
-    ways = {("budget", share): (share * spender.full, None) for share in SHARES}
-    ways |= {("depth", depth): (spender.cost(depth), depth) for depth in range(most + 1)}
-    found: dict[tuple, list] = {way: [] for way in ways}
+    found: dict[float, list] = {share: [] for share in SHARES}
     for batch in seen.batches(lexicon, length):
-        for way, (atp, depth) in ways.items():
-            found[way].append(spender(batch, atp=atp, depth=depth))
+        for share, each in found.items():
+            each.append(spender(batch, atp=share * spender.full, depth=None))
         tick(len(batch.episode))
-    joined = {way: [np.concatenate(part) for part in zip(*each, strict=True)] for way, each in found.items()}
-
-    def spent(wanted: str) -> dict:
-        return {key: Spent(*parts[:2]) for (kind, key), parts in joined.items() if kind == wanted}
-
-    told, sure = joined["budget", 1.0][2:4]
+    joined = {share: [np.concatenate(part) for part in zip(*each, strict=True)] for share, each in found.items()}
+    told, sure = joined[1.0][2:4]
     return Economy(
         episode=seen.episode,
         full=spender.full,
-        budgets=spent("budget"),
-        depths=spent("depth"),
+        budgets={share: Spent(*parts[:2]) for share, parts in joined.items()},
+        depths=depths(student, lexicon, seen),
         saliency=told,
         teacher_saliency=teacher_saliency(seen),
         confidence=sure,
@@ -181,18 +172,11 @@ def _program(graph: nnx.GraphDef, planned: bool) -> Callable:
     return act
 
 
-def overlap(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """Share of the teacher's TOP of all image tokens that is in the other's, [n]. Both [n, f, k]."""
-    flat = [each.reshape(len(each), -1) for each in np.broadcast_arrays(told, teacher)]
-    count = max(1, round(TOP * flat[0].shape[1]))
-    mine, theirs = (np.argsort(-each, axis=1, kind="stable")[:, :count] for each in flat)
-    return (mine[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
-
-
-def divergence(told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
-    """KL(teacher || other) in nats, [n]."""
-    p, q = (np.maximum(each.reshape(len(each), -1), 1e-12) for each in np.broadcast_arrays(teacher, told))
-    return (p * (np.log(p) - np.log(q))).sum(axis=1)
+def compared(metric: Callable, told: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """A comparison of saliency maps (train.orchestra, train.orchestra_scores) of host arrays [n, f, k], float64 [n]; a
+    map of one row stands for all."""
+    both = (jnp.asarray(each, jnp.float32) for each in np.broadcast_arrays(told, teacher))
+    return np.asarray(metric(*both), np.float64)
 
 
 def centre(frames: int, tokens: int) -> np.ndarray:
@@ -236,8 +220,3 @@ def drawn(spender: Spender, prices: np.ndarray, rng: np.random.Generator, rows: 
     kind = rng.integers(0, 6, size=rows)
     atp = np.where(kind == 2, exact, np.where(kind == 3, less, atp))
     return np.where(kind == 4, rng.choice([np.nan, -1.0, np.inf, 0.0], size=rows), atp).astype(np.float32)
-
-
-def best_prior(priors: Sequence[np.ndarray], teacher: np.ndarray) -> float:
-    """The largest mean overlap of any of them."""
-    return max(float(overlap(prior, teacher).mean()) for prior in priors)

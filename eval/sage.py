@@ -33,7 +33,7 @@ from eval.options import Config
 from eval.rollouts import Contestant
 from eval.ticker import Tick
 from student_jax.student import Student
-from train import cycle, record
+from train import cycle, orchestra_scores, record
 
 WILLS = {
     "sage": cycle.Will(),
@@ -189,11 +189,12 @@ def measure(
         label = f"observations, seed {run.seed}"
         spent = economy.measure(run.student, lexicon, seen, lambda done, label=label: tick(label, done, len(seen)))
         few = Observations(reader, seen.split, most=256)
-        chance = economy.glance(untrained(run.student), lexicon, few)
+        blank = economy.glance(untrained(run.student), lexicon, few)
+        chance = economy.compared(orchestra_scores.overlap, blank, economy.teacher_saliency(few)).mean()
         batch = next(seen.batches(lexicon, run.student.config.language.length))
         found.append(
             sage_book.Offline(
-                spent, prior, float(economy.overlap(chance, economy.teacher_saliency(few)).mean()),
+                spent, prior, float(chance),
                 economy.violations(run.student, batch, count=BUDGETS, seed=run.seed), BUDGETS,
                 economy.depths(before(run).student, lexicon, seen),
                 economy.prices(run.student, batch),

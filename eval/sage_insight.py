@@ -10,6 +10,7 @@ from eval.notebook import Noted
 from eval.sage_book import Book
 from eval.statistics import Estimate
 from student_jax.sage import trust
+from train import orchestra, orchestra_scores
 
 BARS = {"saliency": 0.50, "auroc": 0.80, "calibration": 0.05, "cut": 0.30, "reacted": 0.95, "recovered": 0.95}
 REACTION = 5
@@ -32,17 +33,17 @@ def saliency(book: Book) -> list[report.Row]:
     """Overlap with the teacher's saliency, beside those who look without looking."""
     teacher = book.offline[0].spent.teacher_saliency
     maps = [one.spent.saliency for one in book.offline]
-    ours = np.mean([economy.overlap(told, teacher) for told in maps], axis=0)
+    ours = np.mean([economy.compared(orchestra_scores.overlap, told, teacher) for told in maps], axis=0)
     frames, tokens = teacher.shape[1:]
     priors = {
-        "centre": economy.overlap(economy.centre(frames, tokens), teacher).mean(),
-        "mean_map": economy.overlap(book.offline[0].prior, teacher).mean(),
+        "centre": economy.compared(orchestra_scores.overlap, economy.centre(frames, tokens), teacher).mean(),
+        "mean_map": economy.compared(orchestra_scores.overlap, book.offline[0].prior, teacher).mean(),
         "untrained": np.mean([one.chance for one in book.offline]),
     }
     best = max(priors.values())
     overlap, n = book.mean(ours), len(ours)
     score = Estimate(*(float((value - best) / (1 - best)) for value in (overlap.value, overlap.low, overlap.high)))
-    kl = book.mean(np.mean([economy.divergence(told, teacher) for told in maps], axis=0))
+    kl = book.mean(np.mean([economy.compared(orchestra.saliency_divergence, told, teacher) for told in maps], axis=0))
     line = book.mean(np.mean([economy.correlation(told, teacher) for told in maps], axis=0))
     note = "(o - p) / (1 - p), o the overlap, p the best prior: " + max(priors, key=priors.get)
     return [
@@ -122,7 +123,7 @@ def reactions(book: Book) -> list[report.Row]:
 def calibration(book: Book) -> report.Row:
     """Whether trust in vision is the rate at which what it implied came true at the next decision."""
     notes = [*book.notes("sage"), *book.notes("sage", conditions.COVERED)]
-    pairs = [verdicts(one.trust[:, 0].astype(np.float64)) for one in notes]
+    pairs = [(np.zeros(0), np.zeros(0)), *(verdicts(one.trust[:, 0].astype(np.float64)) for one in notes)]
     told, came = (np.concatenate(part) for part in zip(*pairs, strict=True))
     note = "ten groups of equal size; undisturbed and covered episodes, decision by decision"
     if not len(told):

@@ -232,7 +232,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A student size (`student_jax.config.make`) with the recipe and loop that suit it."""
+    """A student size (`student_jax.presets.make`) with the recipe and loop that suit it."""
 
     student: str
     recipe: Recipe

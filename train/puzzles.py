@@ -7,6 +7,7 @@ import numpy as np
 
 from bridge import arc, families, manifest
 from student_jax import config as student_config
+from student_jax import presets
 from train import arc_tasks, data
 
 URL = "families"
@@ -80,4 +81,4 @@ def canvas(grid: np.ndarray) -> np.ndarray:
 
 def student(preset: str) -> student_config.StudentConfig:
     """The student of a preset for these puzzles."""
-    return student_config.puzzles(preset, cells=families.MOST, pixels=arc_tasks.PIXELS)
+    return presets.puzzles(preset, cells=families.MOST, pixels=arc_tasks.PIXELS)

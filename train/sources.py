@@ -6,7 +6,7 @@ from typing import Any
 
 from bridge import manifest, store
 from student_jax import config as student_config
-from student_jax import sizes
+from student_jax import presets, sizes
 from train import arc_tasks, config, data, loop, puzzles, record, robot_data, seed_tokens, stages, warm, words
 
 ROUND = 8
@@ -34,23 +34,23 @@ def open_material(
     room = options.launch.cache_gib * 2**30
     if options.instead.baseline:
         splits = (seed_tokens.Tokens(reader, split, cache_bytes=room) for split in ("train", "validation"))
-        return Material(loop.Sources(*splits), student_config.seed(preset, target(reader.manifest.teacher)), None)
+        return Material(loop.Sources(*splits), presets.seed(preset, target(reader.manifest.teacher)), None)
     if reader.manifest.task == "arc" and stage is stages.ARC_GRID:
-        settings = student_config.make(preset, target(reader.manifest.teacher))
+        settings = presets.make(preset, target(reader.manifest.teacher))
         return Material(loop.Sources(*map(arc_tasks.Tasks, arc_tasks.TURNS)), settings, None)
     if reader.manifest.task != "robot":
-        settings = student_config.make(preset, target(reader.manifest.teacher))
+        settings = presets.make(preset, target(reader.manifest.teacher))
         pixels = arc_tasks.PIXELS if settings.vision.crop else data.PIXELS
         splits = (
             data.Frames(reader, split, features=stage.features, cache_bytes=room, pixels=pixels)
             for split in ("train", "validation")
         )
         return Material(loop.Sources(*splits), settings, None)
-    settings = student_config.make(
+    settings = presets.make(
         preset, target(reader.manifest.teacher), task="robot", robot=body(reader.manifest, options.loss)
     )
     if stage.orchestrates or warm.orchestrated(options.init):
-        settings = student_config.orchestrated(settings, preset)
+        settings = presets.orchestrated(settings, preset)
     settings, lexicon = speech(settings, reader, options, known)
     text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
     features = stage.features + (("pixels",) if settings.vision.objects else ())

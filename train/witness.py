@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
+import zipfile
 
 import jax
 import numpy as np
@@ -16,6 +18,10 @@ from train import robot, robot_data, vision, words
 
 FILE = "witness.npz"
 BATCH, MOST = 64, 512
+
+
+class WitnessError(ValueError):
+    """What lies beside a student cannot be read; the message says how to make it again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +140,9 @@ def save(witness: trust.Witness, folder: pathlib.Path) -> None:
     arrays = {name: np.asarray(getattr(witness, name)) for name in ("paraphrase", "prior", "margin")}
     for name, part in (("body", witness.body), *_numbered(witness)):
         arrays |= {f"{name}/{field.name}": getattr(part, field.name) for field in dataclasses.fields(part)}
-    np.savez(folder / FILE, **arrays)
+    with (folder / f"{FILE}.part").open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(folder / f"{FILE}.part", folder / FILE)
 
 
 def digest(judge: trust.Witness) -> str:
@@ -146,7 +154,17 @@ def digest(judge: trust.Witness) -> str:
 
 
 def load(folder: pathlib.Path) -> trust.Witness:
-    """What `save` wrote."""
+    """What `save` wrote; WitnessError where it is incomplete or of an earlier version."""
+    try:
+        return _load(folder)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise WitnessError(
+            f"{folder / FILE} cannot be read ({error}): it is incomplete or of an earlier version; repeat the run's "
+            "training command with --resume, which makes it again"
+        ) from error
+
+
+def _load(folder: pathlib.Path) -> trust.Witness:
     with np.load(folder / FILE) as stored:
         views = sum(name.startswith("usual") and name.endswith("limit") for name in stored)
 

@@ -40,11 +40,6 @@ def affordable(atp: Float[Array, " b"], step_atp: float, *, max_steps: int) -> I
     return jnp.where(steps * step_atp > atp, steps - 1, steps).astype(jnp.int32).clip(0)
 
 
-def pay(left: Float[Array, " b"], steps: Int[Array, " b"], step_atp: float) -> Float[Array, " b"]:
-    """What is left after `steps`, for the modules that are still to run: what one module does not use reaches them."""
-    return left - steps * jnp.float32(step_atp)
-
-
 def thrift(atp: Float[Array, " b"], full: float) -> Float[Array, " b"]:
     """How dear a step is: 1 where the budget pays for all of them (`full` ATP), more the tighter it is, 10 at most."""
     return jnp.clip(full / jnp.maximum(atp, 1e-6), 1.0, 10.0)

@@ -40,6 +40,11 @@ class Run:
     left: Any  # float32 [b], ATP that nobody used
     embedding: Any  # float32 [b, f, d], of each frame at first sight, by which the host tells whether it was surprised
 
+    def after(self, name: str, state: irp.State, account: Account) -> "Run":
+        """With one module more; what it did not spend is left for those after it."""
+        states, accounts = self.states | {name: state}, self.accounts | {name: account}
+        return dataclasses.replace(self, states=states, accounts=accounts, left=self.left - account.spent)
+
 
 def think(
     student: nnx.Module,
@@ -94,20 +99,11 @@ def run(
     for index, (name, module) in enumerate(modules.items()):
         granted, planned = planner(found)
         steps = planned if name not in silence or name != "control" else 0 * planned
-        state, trace = irp.refine(
-            module,
-            inputs,
-            jax.random.fold_in(key, index),
-            steps,
-            halt,
-            mode=mode,
-            first=first if index == 0 else None,
-        )
+        known = {"first": first} if index == 0 else {}
+        state, trace = irp.refine(module, inputs, jax.random.fold_in(key, index), steps, halt, mode=mode, **known)
         inputs = tell(student, inputs, name, state, brief)
         account = _account(table[name], granted, planned, trace, _gate(student, brief, index, atp))
-        left = budget.pay(found.left, trace.steps, table[name].step_atp)
-        states, accounts = found.states | {name: state}, found.accounts | {name: account}
-        found = dataclasses.replace(found, states=states, accounts=accounts, left=left)
+        found = found.after(name, state, account)
     return found
 
 

@@ -10,6 +10,8 @@ import numpy as np
 FLOOR, STARVED = 0.05, 0.15
 """Trust never falls below the first; a module below the second is starved (SAGE_IRP.md, section 2)."""
 DECAY = 0.9
+LEAST = 1e-12
+"""Of a limit of surprise: where validation held none at all, any is too much, and 0 over 0 is none."""
 STRENGTH = 2.0
 """Decisions that the prior is worth: one surprise at the start of an episode is not yet a lost camera, two are."""
 
@@ -85,7 +87,7 @@ def fit(
     weights = np.concatenate([solved[:-1] / spread[:, None], solved[-1:] - (mean / spread) @ solved[:-1]])
     scale = (y - z @ solved).std(axis=0) + 1e-6
     made = Linear(weights, scale, np.inf)
-    return dataclasses.replace(made, limit=float(np.quantile(made.surprise(*validation), 0.95)))
+    return dataclasses.replace(made, limit=max(float(np.quantile(made.surprise(*validation), 0.95)), LEAST))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax import nnx
 
 from eval import export, policy, products, scoring
-from student_jax import config
+from student_jax import config, presets
 from student_jax.student import Student
 
 SIDE = 64
@@ -21,7 +21,7 @@ ABOUT = export.About("tiny", True, "arc", {"seed": 0}, {"id": "toy", "provenance
 
 
 def make_student(**changes):
-    student = Student(config.make("tiny", config.Target(width=8, grid=4)), rngs=nnx.Rngs(0))
+    student = Student(presets.make("tiny", config.Target(width=8, grid=4)), rngs=nnx.Rngs(0))
     student.vision.mean[...] = jnp.arange(8.0)
     return student
 

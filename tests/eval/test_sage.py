@@ -174,6 +174,11 @@ def test_outcomes_are_read_back_from_trust():
     np.testing.assert_allclose(before, np.array(told)[1:-1], atol=1e-5)
 
 
+def test_without_episodes_trust_is_not_judged():
+    bare = {key: [] for key in (("sage", "normal", "test"), ("sage", "covered", "test"))}
+    assert sage_insight.calibration(book(outcomes(bare))).value is None
+
+
 def test_what_each_part_is_good_for_is_a_difference():
     found = rows()
     assert found["student.covered_over_trustless"].value == pytest.approx(30)

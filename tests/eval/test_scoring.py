@@ -7,14 +7,14 @@ from flax import nnx
 
 from eval import scoring
 from eval.frames import Frames
-from student_jax import config
+from student_jax import config, presets
 from student_jax.student import Student
 from train import standardise
 
 
 @pytest.fixture(scope="module")
 def settings():
-    return config.make("tiny", config.Target(width=8, grid=3))
+    return presets.make("tiny", config.Target(width=8, grid=3))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from student_jax import config, cost, irp, sizes
+from student_jax import config, cost, irp, presets, sizes
 from student_jax.irps import control, language, vision
 
 
@@ -75,7 +75,7 @@ def make_vision():
     def make(target=None, seed=0, lively=True):
         """Tiny, in float32; `lively` gives the zero-initialised heads weights, so that energies differ."""
         target = target or config.Target(width=8, grid=4)
-        module = vision.VisionIrp(config.make("tiny", target).vision, target, rngs=nnx.Rngs(seed))
+        module = vision.VisionIrp(presets.make("tiny", target).vision, target, rngs=nnx.Rngs(seed))
         if lively:
             rng = np.random.default_rng(seed)
             for layer in (module.error_out, module.readout.attention):
@@ -91,7 +91,7 @@ def make_robot():
 
     def make(**changes):
         target = config.Target(width=8, grid=4)
-        made = config.make("tiny", target, task="robot", robot=config.Robot(sizes.ActionSpace(4, 3, 5), objects=2))
+        made = presets.make("tiny", target, task="robot", robot=config.Robot(sizes.ActionSpace(4, 3, 5), objects=2))
         return dataclasses.replace(made, **changes)
 
     return make

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from student_jax import config, irp
+from student_jax import irp, presets
 from student_jax.sage import budget, orchestrator
 from student_jax.student import Student
 
@@ -19,7 +19,7 @@ STATIC = irp.Inputs(np.zeros((1, 1, 2, 40, 40, 3), np.uint8), None, np.zeros((1,
 
 @pytest.fixture(scope="module")
 def model(make_robot):
-    settings = config.orchestrated(make_robot(), "tiny")
+    settings = presets.orchestrated(make_robot(), "tiny")
     made = Student(settings, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
     heads = [made.vision.error_out, made.language.judge.out, made.control.judge.out, made.control.out]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from student_jax import config, irp, sizes, student
+from student_jax import config, irp, presets, sizes, student
 
 KEY = jax.random.key(0)
 LIMIT = 48_500_000
@@ -153,7 +153,7 @@ def test_one_program_serves_every_batch_size_and_acts_alike_whatever_the_key(mod
 
 @pytest.mark.parametrize("target", [config.Target(2048, 16), config.Target(2048, 16, 3, 3, thumbnail=True)])
 def test_sage_48m_fits_with_what_is_still_reserved(target):
-    settings = config.make("sage_48m", target, task="robot", robot=BIG)
+    settings = presets.make("sage_48m", target, task="robot", robot=BIG)
     model = nnx.eval_shape(lambda: student.Student(settings, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model)
     values = sum(leaf.size for leaf in jax.tree.leaves(state))
@@ -175,7 +175,7 @@ def test_sage_48m_fits_with_what_is_still_reserved(target):
 
 def test_standin_has_a_third_of_its_teachers_values():
     robot = config.Robot(sizes.ActionSpace(horizon=16, width=4, state=4), objects=3)
-    settings = config.make("standin", config.Target(width=128, grid=8), task="robot", robot=robot)
+    settings = presets.make("standin", config.Target(width=128, grid=8), task="robot", robot=robot)
     model = nnx.eval_shape(lambda: student.Student(settings, rngs=nnx.Rngs(0)))
     folded = nnx.eval_shape(lambda: student.Student(settings, rngs=nnx.Rngs(0)).folded())
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(folded))) <= 2_668_000 / 3

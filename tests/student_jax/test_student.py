@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from student_jax import config, irp, student
+from student_jax import config, irp, presets, student
 
 KEY = jax.random.key(0)
 TARGET = config.Target(width=8, grid=4)
@@ -16,7 +16,7 @@ LIMIT = 48_500_000
 @pytest.fixture(scope="module")
 def model():
     """A tiny student whose energies differ from state to state."""
-    made = student.Student(config.make("tiny", TARGET), rngs=nnx.Rngs(0))
+    made = student.Student(presets.make("tiny", TARGET), rngs=nnx.Rngs(0))
     kernel = made.vision.error_out.kernel
     kernel[...] = jnp.asarray(np.random.default_rng(3).normal(size=kernel.shape), jnp.float32)
     return made
@@ -143,7 +143,7 @@ def test_one_program_serves_every_batch_size(model, run, make_inputs):
 
 @pytest.mark.parametrize("target", [config.Target(2048, 16), config.Target(2048, 16, 3, 3, thumbnail=True)])
 def test_sage_48m_fits_with_its_reserve_and_has_the_real_shapes(target, make_inputs):
-    settings = config.make("sage_48m", target)
+    settings = presets.make("sage_48m", target)
     model = nnx.eval_shape(lambda: student.Student(settings, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model)
     values = sum(leaf.size for leaf in jax.tree.leaves(state))
@@ -160,7 +160,7 @@ def test_sage_48m_fits_with_its_reserve_and_has_the_real_shapes(target, make_inp
 
 def test_standin_stays_within_its_compute():
     target = config.Target(width=128, grid=8)
-    model = nnx.eval_shape(lambda: student.Student(config.make("standin", target), rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: student.Student(presets.make("standin", target), rngs=nnx.Rngs(0)))
     inputs = irp.Inputs(jax.ShapeDtypeStruct((1, 1, 1, 450, 450, 3), jnp.uint8), None, None, None, None)
     flops, vision = model.table(inputs)["vision"], model.config.vision
     assert flops.init + vision.max_steps * flops.step + flops.output <= 0.35e9

@@ -37,6 +37,13 @@ def test_one_surprise_at_the_start_is_half_forgiven_and_two_are_not():
     assert (found.trust < 0.5).all()
 
 
+def test_where_nothing_ever_surprised_anything_does():
+    still = np.ones((20, 2)), np.zeros((20, 3))
+    found = trust.fit(still, still)
+    assert (found.excess(*still) == 0).all()
+    assert (found.excess(still[0], still[1] + 0.1) > 1).all()
+
+
 def test_what_is_unknown_counts_for_neither_and_idle_returns_to_the_prior():
     found = trust.Posterior(PRIOR)
     for _ in range(8):

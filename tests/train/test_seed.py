@@ -10,6 +10,7 @@ from flax import nnx
 
 from bridge import arc, store
 from student_jax import config as student_config
+from student_jax import presets
 from student_jax.student import Student
 from train import checkpoint, config, data, main, seed, seed_tokens, stages
 
@@ -29,7 +30,7 @@ def student(source):
     batch = source.read(np.arange(1))
     tokens, width = batch["tokens"].shape[1] // seed_tokens.FRAMES, batch["tokens"].shape[2]
     target = student_config.Target(width=width, grid=round(tokens**0.5))
-    return Student(student_config.seed("tiny", target), rngs=nnx.Rngs(0))
+    return Student(presets.seed("tiny", target), rngs=nnx.Rngs(0))
 
 
 def given(source, position):
@@ -45,9 +46,7 @@ def run(stored, out, *extra):
 
 
 def test_as_it_was_it_has_about_forty_eight_million_values():
-    made = nnx.eval_shape(
-        lambda: Student(student_config.seed("sage_48m", student_config.Target(2048, 16)), rngs=nnx.Rngs(0))
-    )
+    made = nnx.eval_shape(lambda: Student(presets.seed("sage_48m", student_config.Target(2048, 16)), rngs=nnx.Rngs(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(made, nnx.Param)))
     assert 40e6 < count <= 48.5e6
 

@@ -7,14 +7,14 @@ import pytest
 from flax import nnx
 
 from student_jax import config as student_config
-from student_jax import layers
+from student_jax import layers, presets
 from student_jax.student import Student
 from train import config, stages, state
 
 
 @functools.cache
 def tiny() -> Student:
-    return Student(student_config.make("tiny", student_config.Target(width=8, grid=3)), rngs=nnx.Rngs(0))
+    return Student(presets.make("tiny", student_config.Target(width=8, grid=3)), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("stage", ["orchestration", "end-to-end", "beyond"])

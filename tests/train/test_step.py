@@ -7,6 +7,7 @@ from flax import nnx
 
 from bridge import store
 from student_jax import config as student_config
+from student_jax import presets
 from student_jax.student import Student
 from train import config, data, loop, optim, sharding, stages, state
 
@@ -21,7 +22,7 @@ def batches(stored):
 
 def run(devices: int, batches) -> tuple[state.TrainState, list[dict]]:
     stage, mesh = stages.select(OPTIONS, "arc"), sharding.make_mesh(8, devices)
-    settings = student_config.make("tiny", student_config.Target(width=8, grid=3))
+    settings = presets.make("tiny", student_config.Target(width=8, grid=3))
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(0)), stage.trains)
     optimiser, schedule = optim.make_optimiser(OPTIONS.recipe, 10), optim.make_schedule(OPTIONS.recipe, 10)
     functions = loop.make_functions(graph, stage, optimiser, schedule, OPTIONS, mesh)
