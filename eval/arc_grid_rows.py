@@ -10,6 +10,9 @@ from eval import arc_grids, report, statistics
 from eval.arc_grids import Attempts, Query
 from eval.statistics import Estimate
 
+SHARE = 0.9
+"""Of the probe's solved tasks: the user's bar."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Book:
@@ -57,6 +60,23 @@ class Book:
             made.append(
                 self._row(f"{self.name}_over_{other.name}.{what}", found, len(mine), unit="of tasks, difference")
             )
+        return made
+
+    def share_of(self, probe: "Book") -> list[report.Row]:
+        """What part of the probe's these students reach; empty where the probe solves nothing."""
+        made = []
+        for what, score, bar in (("pass2", lambda one: one.solved(2), SHARE), ("cell_accuracy", cells, None)):
+            mine, theirs = self.by_task(score), probe.by_task(score)
+            name = f"{self.dataset}.{self.name}.share_of_probe_{what}.test"
+            if not theirs.any():
+                note = f"the probe solves none of {len(theirs)} tasks, these students {int(np.ceil(mine).sum())}"
+                made.append(report.Row(name, None, "of the probe's", self.context, n=len(theirs), bar=bar, note=note))
+                continue
+            found = statistics.estimate(
+                lambda w, a=mine, b=theirs: w @ a / np.maximum(w @ b, 1e-12), self._weights(len(mine))
+            )
+            row = self._row(f"{self.name}.share_of_probe_{what}", found, len(mine), unit="of the probe's")
+            made.append(dataclasses.replace(row, bar=bar))
         return made
 
     def by_task(self, score: Callable[[Attempts], float]) -> np.ndarray:

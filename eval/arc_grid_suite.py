@@ -7,13 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from bridge import arc, store
-from eval import arc_grid_page, arc_grid_rows, arc_grids, contestants, origin, page, report, runs, seed_grids, ticker
+from eval import (
+    arc_grid_page,
+    arc_grid_rows,
+    arc_grids,
+    contestants,
+    origin,
+    page,
+    probe,
+    report,
+    runs,
+    seed_grids,
+    teacher,
+    ticker,
+)
 from eval.arc_grids import Attempts, Query
 from eval.options import Config
 
 TASKS = {"quick": 20, "standard": 400, "full": 400}
 """Of each set, at most."""
-STUDENT = "student"
+STUDENT, PROBE = "student", "probe"
 TOLD = "cut to the true size, which it cannot tell; reads the teacher's tokens"
 
 
@@ -45,7 +58,8 @@ def benchmark(options: Config, reader: store.Reader, *, command: str) -> report.
                 found = solved(named, reader, asked, options, tick)
                 keep(raw, f"arc{version}", named, found)
                 books[named.name] = book(options, version, named, found, command)
-        mine = books[STUDENT]
+        mine, reason = books[STUDENT], probed(options, reader, asked, books)
+        rows += mine.share_of(books[PROBE]) if PROBE in books else [absent(mine, reason)]
         rows += [row for each in books.values() for row in each.rows()] + mine.trivial()
         rows += [row for name, each in books.items() if name != STUDENT for row in mine.gain(each)]
         pictures += arc_grid_page.drawn(mine.found[0], title=f"ARC-AGI-{version}")
@@ -64,6 +78,25 @@ def load(options: Config) -> list[Named]:
         if named.runs[0].record.student.grid is None and (named.name == STUDENT or not named.original):
             raise runs.RunError(f"{named.runs[0].folder} solves no grids: train one with --stage end-to-end on ARC")
     return cast
+
+
+def probed(options: Config, reader: store.Reader, asked: Sequence[Query], books: dict[str, arc_grid_rows.Book]) -> str:
+    """Puts the teacher's probe among the books; "" or why it is not there."""
+    known, mine = reader.manifest.teacher, books[STUDENT]
+    named = teacher.Teacher(options.teacher or known.id, known.digest, options.tokenizer)
+    found, reason = probe.solve(named, mine.dataset, asked, options.out / "raw" / f"{PROBE}_{mine.dataset}.json")
+    if not reason:
+        size = teacher.parameters(named.name)
+        context = dataclasses.replace(mine.context, teacher=known.provenance, preset=known.id, active_parameters=size)
+        note = "a grid decoder over the teacher's features; one attempt"
+        books[PROBE] = dataclasses.replace(mine, found=[found], context=context, name=PROBE, note=note)
+    return reason
+
+
+def absent(mine: arc_grid_rows.Book, reason: str) -> report.Row:
+    """The row that says why there is no probe."""
+    name = f"{mine.dataset}.{mine.name}.share_of_probe_pass2.test"
+    return report.Row(name, None, "of the probe's", mine.context, bar=arc_grid_rows.SHARE, note=reason)
 
 
 def solved(

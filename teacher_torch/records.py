@@ -110,7 +110,7 @@ def read(model: Groot, layout: Layout, episodes: Sequence[Episode]) -> decoder.C
 
 
 def _features(model: Groot, layout: Layout, frames: list[np.ndarray]) -> torch.Tensor:
-    given = layout.prepare(frames)
+    given = layout.prepare(frames).to(model.connector.weight.device)
     with torch.no_grad():
         image_tokens = model.vision(given.pixel_values)[0]
     return model.read(model.embed(given.input_ids, image_tokens), given.attention_mask)

@@ -1,11 +1,14 @@
 """ARC's evaluation tasks: what is shown, how views are undone, how votes are counted, and what a row means."""
 
+import json
+
 import numpy as np
 import pytest
 
 from bridge import arc
 from bridge.arc import Pair, Task
-from eval import arc_grid_page, arc_grid_rows, arc_grids, report
+from eval import arc_grid_page, arc_grid_rows, arc_grids, probe, report
+from eval.teacher import Teacher
 
 CONTEXT = report.Context("stand-in", "none", "tiny", 1000, "cpu", "abc", "command")
 
@@ -103,6 +106,41 @@ def test_a_gain_is_paired_by_task(tasks):
                                                      - other.by_task(lambda one: one.solved(2)))))  # fmt: skip
     assert gain.ci_low <= gain.value <= gain.ci_high
     assert mine.gain(mine)[0].ci_low == mine.gain(mine)[0].ci_high == 0
+
+
+def test_the_share_of_the_probe_is_judged_where_it_solves_anything(tasks):
+    mine, probe, lost = (
+        arc_grid_rows.Book("arc1", [attempts(tasks, right=right)], CONTEXT, 200, 0, name)
+        for name, right in (("student", [1, 0]), ("probe", [1]), ("probe", [0]))
+    )
+    (solved, cells), (empty, _) = mine.share_of(probe), mine.share_of(lost)
+    assert solved.value == pytest.approx(float(np.mean(mine.by_task(lambda one: one.solved(2)))))
+    assert solved.passed is False
+    assert probe.share_of(probe)[0].passed
+    assert (cells.bar, empty.value) == (None, None)
+    assert "solves none" in empty.note
+
+
+def test_the_probe_is_asked_once_and_only_of_the_stores_teacher(tasks, tmp_path):
+    asked, path, told = arc_grids.queries(tasks[:2]), tmp_path / "raw" / "probe.json", []
+
+    def answer(command):
+        told.append(command)
+        said = {task.id: [{"attempt_1": pair.output.tolist()} for pair in task.test] for task in tasks[:2]}
+        path.write_text(json.dumps({"teacher": {"digest": "d1"}, "answers": said}))
+        return ""
+
+    someone = Teacher("standin-arc", "d1")
+    found, reason = probe.solve(someone, "arc1", asked, path, runner=answer)
+    assert not reason
+    assert all(one.solved(1) for one in found)
+    probe.solve(someone, "arc1", asked, path, runner=answer)
+    assert len(told) == 1
+    assert told[0][told[0].index("--digest") + 1] == "d1"
+    found, reason = probe.solve(Teacher("other", "d2"), "arc1", asked, path, runner=lambda command: "no torch here")
+    assert (found, reason) == ([], "no torch here")
+    path.write_text("{")
+    assert probe.solve(someone, "arc1", asked, path, runner=lambda command: "")[1]
 
 
 def test_a_trivial_answer_is_scored_inside_the_true_grid(tasks):

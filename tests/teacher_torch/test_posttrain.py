@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from bridge import arc
-from teacher_torch import arc_batches, decoder, phases, posttrain, provenance, readout, standin, tracking, trainees
+from teacher_torch import (
+    arc_batches,
+    decoder,
+    phases,
+    posttrain,
+    provenance,
+    readout,
+    records,
+    solve,
+    standin,
+    tracking,
+    trainees,
+)
 from teacher_torch.groot import checkpoint, inputs, tokenizer
 from teacher_torch.groot import config as sizes
 
@@ -196,6 +208,25 @@ def test_features_that_do_not_fit_the_disk_are_refused(finished, tmp_path, monke
     monkeypatch.setattr(trainees.shutil, "disk_usage", lambda _: trainees.shutil._ntuple_diskusage(1, 1, 10))
     with pytest.raises(trainees.DiskError, match="--max-tiles 1"):
         trainee.fill(arc.splits(1)["train"][:1], lambda *_: None)
+
+
+def test_its_probe_answers_published_tasks(finished, tmp_path, capsys):
+    tasks = arc.splits(1)["test"][:2]
+    names, out = [task.id for task in tasks], tmp_path / "answers.json"
+    arguments = ["--teacher", str(finished), "--out", str(out), "--tasks", *names]
+    assert solve.main(arguments) == 0
+    told = json.loads(out.read_text())
+    assert told["teacher"]["digest"] == standin.resolve(finished).digest
+    assert {name: len(told["answers"][name]) for name in names} == {task.id: len(task.test) for task in tasks}
+    model, words = checkpoint.load(finished, dtype=torch.float32), tokenizer.load(finished)
+    layout = records.Layout(model.config, words, max_tiles=1)
+    with torch.inference_mode():
+        episode = arc_batches.published(tasks[:1])[0]
+        alone = decoder.load(finished).predict(records.read(model, layout, [episode]))[0]
+    assert told["answers"][names[0]][0]["attempt_1"] == alone.tolist()
+    assert solve.main([*arguments, "--digest", "other"]) == 2
+    assert solve.main(["--teacher", str(finished), "--tasks", "nothing", "--out", str(out)]) == 2
+    assert "nothing" in capsys.readouterr().err
 
 
 def test_vision_pixels_are_the_teacher_s_own():
