@@ -20,7 +20,9 @@ SHOWN = 3
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 Grid = np.ndarray
 Rule = Callable[[Grid], Grid]
-Draw = Callable[[np.random.Generator], tuple[Rule, Callable[[np.random.Generator], Grid]]]
+Make = Callable[[np.random.Generator, int], Grid]
+"""(rng, cells of a side at most) -> an input."""
+Draw = Callable[[np.random.Generator], tuple[Rule, Make]]
 """rng -> (the rule of an episode, a maker of inputs on which the rule shows)."""
 
 
@@ -38,24 +40,25 @@ class Family:
     draw: Draw
 
 
-def episode(family: Family, rng: np.random.Generator, *, shown: int = SHOWN) -> Task:
-    """Demonstrations and one query that share a rule; all inputs differ, and none is its own output."""
+def episode(family: Family, rng: np.random.Generator, *, shown: int = SHOWN, most: int = MOST) -> Task:
+    """Demonstrations and one query that share a rule; all inputs differ, none is its own output, none is larger than
+    `most` cells a side."""
     rule, make = family.draw(rng)
     pairs: list[Pair] = []
     while len(pairs) <= shown:
-        grid = make(rng)
+        grid = make(rng, most)
         output = rule(grid)
         known = any(np.array_equal(grid, pair.input) for pair in pairs)
-        if not known and not np.array_equal(grid, output) and max(output.shape) <= MOST:
+        if not known and not np.array_equal(grid, output) and max(output.shape) <= most:
             pairs.append(Pair(grid, output))
     return Task(family.name, "families", tuple(pairs[:shown]), (pairs[shown],))
 
 
-def episodes(names: Sequence[str], split: str, count: int, *, seed: int = 0) -> Iterator[Task]:
+def episodes(names: Sequence[str], split: str, count: int, *, seed: int = 0, most: int = MOST) -> Iterator[Task]:
     """`count` episodes of each family in turn; the same seed gives the same ones, and splits never share a stream."""
     for number in range(count):
         for name in names:
-            yield episode(find(name), stream(name, split, number, seed=seed))
+            yield episode(find(name), stream(name, split, number, seed=seed), most=most)
 
 
 def stream(name: str, split: str, number: int, *, seed: int = 0) -> np.random.Generator:
@@ -74,7 +77,7 @@ def find(name: str) -> Family:
 # Inputs
 
 
-def size(rng: np.random.Generator, low: int = 2, high: int = MOST) -> tuple[int, int]:
+def size(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
     """Height and width."""
     return int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1))
 
@@ -84,26 +87,24 @@ def colours(rng: np.random.Generator, count: int) -> list[int]:
     return (1 + rng.permutation(9)[:count]).tolist()
 
 
-def scattered(
-    rng: np.random.Generator, some: Sequence[int], *, share: float = 0.5, low: int = 2, high: int = MOST
-) -> Grid:
+def scattered(rng: np.random.Generator, most: int, some: Sequence[int], *, share: float = 0.5, low: int = 2) -> Grid:
     """Cells of these colours on a background of 0, each colour at least once."""
     while True:
-        shape = size(rng, low, high)
+        shape = size(rng, low, most)
         filled = rng.random(shape) < share
         grid = np.where(filled, rng.choice(np.asarray(some), size=shape), 0).astype(np.int8)
         if set(some) <= set(grid.reshape(-1).tolist()):
             return grid
 
 
-def busy(rng: np.random.Generator, *, low: int = 2, high: int = MOST) -> Grid:
+def busy(rng: np.random.Generator, most: int) -> Grid:
     """Any colours, few of them background."""
-    return scattered(rng, colours(rng, int(rng.integers(2, 4))), share=0.8, low=low, high=high)
+    return scattered(rng, most, colours(rng, int(rng.integers(2, 4))), share=0.8)
 
 
-def sparse(rng: np.random.Generator, some: Sequence[int], *, low: int = 3) -> Grid:
+def sparse(rng: np.random.Generator, most: int, some: Sequence[int]) -> Grid:
     """One to three single cells of these colours."""
-    grid = np.zeros(size(rng, low), np.int8)
+    grid = np.zeros(size(rng, 3, most), np.int8)
     places = rng.permutation(grid.size)[: int(rng.integers(1, 4))]
     grid.reshape(-1)[places] = rng.choice(np.asarray(some), size=len(places))
     grid.reshape(-1)[places[0]] = some[0]
@@ -116,7 +117,7 @@ def sparse(rng: np.random.Generator, some: Sequence[int], *, low: int = 3) -> Gr
 def recolour(rng: np.random.Generator):
     """One colour becomes another; the rest stays."""
     old, new, other = colours(rng, 3)
-    return lambda g: np.where(g == old, new, g).astype(np.int8), lambda rng: scattered(rng, [old, other])
+    return lambda g: np.where(g == old, new, g).astype(np.int8), lambda rng, most: scattered(rng, most, [old, other])
 
 
 def swap(rng: np.random.Generator):
@@ -124,7 +125,7 @@ def swap(rng: np.random.Generator):
     a, b, other = colours(rng, 3)
     table = np.arange(10, dtype=np.int8)
     table[[a, b]] = b, a
-    return lambda g: table[g], lambda rng: scattered(rng, [a, b, other], share=0.7)
+    return lambda g: table[g], lambda rng, most: scattered(rng, most, [a, b, other], share=0.7)
 
 
 def permute(rng: np.random.Generator):
@@ -134,20 +135,24 @@ def permute(rng: np.random.Generator):
         new = colours(rng, 3)
     table = np.arange(10, dtype=np.int8)
     table[old] = new
-    return lambda g: table[g], lambda rng: scattered(rng, old, share=0.8)
+    return lambda g: table[g], lambda rng, most: scattered(rng, most, old, share=0.8)
 
 
 def keep(rng: np.random.Generator):
     """Only one colour stays."""
     kept, *others = colours(rng, 3)
-    return lambda g: np.where(g == kept, g, 0).astype(np.int8), lambda rng: scattered(rng, [kept, *others], share=0.7)
+    return lambda g: np.where(g == kept, g, 0).astype(np.int8), lambda rng, most: scattered(
+        rng, most, [kept, *others], share=0.7
+    )
 
 
 def background(rng: np.random.Generator):
     """What is empty takes a colour."""
     (filled,) = colours(rng, 1)
     others = [c for c in colours(rng, 9) if c != filled][:2]
-    return lambda g: np.where(g == 0, filled, g).astype(np.int8), lambda rng: scattered(rng, others, share=0.4)
+    return lambda g: np.where(g == 0, filled, g).astype(np.int8), lambda rng, most: scattered(
+        rng, most, others, share=0.4
+    )
 
 
 def border(rng: np.random.Generator):
@@ -161,7 +166,7 @@ def border(rng: np.random.Generator):
         return out
 
     others = [c for c in colours(rng, 9) if c != frame][:2]
-    return rule, lambda rng: scattered(rng, others, share=0.5, low=3)
+    return rule, lambda rng, most: scattered(rng, most, others, share=0.5, low=3)
 
 
 def row_of(rng: np.random.Generator):
@@ -171,13 +176,13 @@ def row_of(rng: np.random.Generator):
     def rule(grid: Grid) -> Grid:
         return np.where((grid == long).any(axis=1, keepdims=True), long, grid).astype(np.int8)
 
-    return rule, lambda rng: sparse(rng, [long, *others])
+    return rule, lambda rng, most: sparse(rng, most, [long, *others])
 
 
 def column_of(rng: np.random.Generator):
     """A cell of one colour fills its column."""
     rule, make = row_of(rng)
-    return lambda g: rule(g.T).T.copy(), lambda rng: make(rng).T.copy()
+    return lambda g: rule(g.T).T.copy(), lambda rng, most: make(rng, most).T.copy()
 
 
 def halo(rng: np.random.Generator):
@@ -189,7 +194,7 @@ def halo(rng: np.random.Generator):
         beside = near[:-2, 1:-1] | near[2:, 1:-1] | near[1:-1, :-2] | near[1:-1, 2:]
         return np.where(beside & (grid == 0), ring, grid).astype(np.int8)
 
-    return rule, lambda rng: sparse(rng, [centre])
+    return rule, lambda rng, most: sparse(rng, most, [centre])
 
 
 def crop(rng: np.random.Generator):
@@ -200,13 +205,13 @@ def crop(rng: np.random.Generator):
         rows, columns = (np.flatnonzero((grid == wanted).any(axis=axis)) for axis in (1, 0))
         return grid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
 
-    return rule, lambda rng: scattered(rng, [wanted, other], share=0.4, low=3)
+    return rule, lambda rng, most: scattered(rng, most, [wanted, other], share=0.4, low=3)
 
 
 # Rules that are always the same
 
 
-def fixed(rule: Rule, make: Callable[[np.random.Generator], Grid] = busy) -> Draw:
+def fixed(rule: Rule, make: Make = busy) -> Draw:
     """A family without parameters."""
     return lambda rng: (lambda grid: np.ascontiguousarray(rule(grid)), make)
 
@@ -230,14 +235,14 @@ def double(grid: Grid) -> Grid:
     return grid.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def small(rng: np.random.Generator) -> Grid:
-    """Sides 2 and 3."""
-    return busy(rng, low=2, high=MOST // 2)
+def small(rng: np.random.Generator, most: int) -> Grid:
+    """Sides up to half of what may be."""
+    return busy(rng, most // 2)
 
 
-def loose(rng: np.random.Generator) -> Grid:
+def loose(rng: np.random.Generator, most: int) -> Grid:
     """Half empty, for what falls."""
-    return scattered(rng, colours(rng, 2), share=0.45, low=3)
+    return scattered(rng, most, colours(rng, 2), share=0.45, low=3)
 
 
 def commonest(grid: Grid) -> Grid:

@@ -63,21 +63,19 @@ class Book:
         return made
 
     def share_of(self, probe: "Book") -> list[report.Row]:
-        """What part of the probe's these students reach; empty where the probe solves nothing."""
-        made = []
-        for what, score, bar in (("pass2", lambda one: one.solved(2), SHARE), ("cell_accuracy", cells, None)):
-            mine, theirs = self.by_task(score), probe.by_task(score)
-            name = f"{self.dataset}.{self.name}.share_of_probe_{what}.test"
-            if not theirs.any():
-                note = f"the probe solves none of {len(theirs)} tasks, these students {int(np.ceil(mine).sum())}"
-                made.append(report.Row(name, None, "of the probe's", self.context, n=len(theirs), bar=bar, note=note))
-                continue
-            found = statistics.estimate(
-                lambda w, a=mine, b=theirs: w @ a / np.maximum(w @ b, 1e-12), self._weights(len(mine))
-            )
-            row = self._row(f"{self.name}.share_of_probe_{what}", found, len(mine), unit="of the probe's")
-            made.append(dataclasses.replace(row, bar=bar))
-        return made
+        """What part of the probe's these students reach; empty where the probe solves nothing, or was not asked."""
+        scores = {"pass2": (lambda one: one.solved(2), SHARE), "cell_accuracy": (cells, None)}
+        return [self._share_of(probe, name, score, bar) for name, (score, bar) in scores.items()]
+
+    def _share_of(self, probe: "Book", what: str, score: Callable[[Attempts], float], bar: float | None) -> report.Row:
+        name, unit, mine = f"{self.name}.share_of_probe_{what}", "of the probe's", self.by_task(score)
+        theirs = probe.by_task(score) if probe.found else np.zeros(0)
+        if theirs.any():
+            ratio = statistics.estimate(lambda w: w @ mine / np.maximum(w @ theirs, 1e-12), self._weights(len(mine)))
+            return dataclasses.replace(self._row(name, ratio, len(mine), unit=unit), bar=bar)
+        note = f"the probe solves none of {len(theirs)}, these students {(mine > 0).sum()}"
+        note = note if probe.found else probe.note
+        return report.Row(f"{self.dataset}.{name}.test", None, unit, self.context, bar=bar, note=note)
 
     def by_task(self, score: Callable[[Attempts], float]) -> np.ndarray:
         """Mean over a task's queries and over students, [tasks] in the order of ids."""

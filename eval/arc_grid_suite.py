@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bridge import arc, store
+from bridge import arc, rearc, store
 from eval import (
     arc_grid_page,
     arc_grid_rows,
@@ -27,6 +27,11 @@ from eval.options import Config
 TASKS = {"quick": 20, "standard": 400, "full": 400}
 """Of each set, at most."""
 STUDENT, PROBE = "student", "probe"
+REARC = "rearc"
+TITLES = {"arc1": "ARC-AGI-1", "arc2": "ARC-AGI-2", REARC: "RE-ARC"}
+FRESH = 100
+"""Rules of ARC-1's training split at most, a fresh instance of each."""
+KNOWN = "fresh instances of rules that were trained: what was learned, not whether new rules are read"
 TOLD = "cut to the true size, which it cannot tell; reads the teacher's tokens"
 
 
@@ -45,29 +50,51 @@ class Named:
 
 def benchmark(options: Config, reader: store.Reader, *, command: str) -> report.Report:
     """Ask, vote, judge; write the report folder with every attempt in ARC Prize form."""
-    cast = load(options)
-    rows, pictures, raw = [], [], options.out / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for version in arc.VERSIONS:
-        asked = arc_grids.queries(some(arc.splits(version)["test"], TASKS[options.level], options.seed))
-        books = {}
-        with ticker.Ticker() as tick:
-            for named in cast:
-                if named.original and reader.manifest.extraction.get("dataset", "arc1") != f"arc{version}":
-                    continue
-                found = solved(named, reader, asked, options, tick)
-                keep(raw, f"arc{version}", named, found)
-                books[named.name] = book(options, version, named, found, command)
-        mine, reason = books[STUDENT], probed(options, reader, asked, books)
-        rows += mine.share_of(books[PROBE]) if PROBE in books else [absent(mine, reason)]
-        rows += [row for each in books.values() for row in each.rows()] + mine.trivial()
-        rows += [row for name, each in books.items() if name != STUDENT for row in mine.gain(each)]
-        pictures += arc_grid_page.drawn(mine.found[0], title=f"ARC-AGI-{version}")
-    rows += clocked(cast[0].runs[0], asked, options, command)
+    cast, sets = load(options), published(TASKS[options.level], options.seed)
+    (options.out / "raw").mkdir(parents=True, exist_ok=True)
+    rows, pictures = [], []
+    for dataset, asked in sets.items():
+        books = judged(options, reader, cast, dataset, asked, command)
+        rows += compared(books)
+        pictures += arc_grid_page.drawn(books[STUDENT].found[0], title=TITLES[dataset])
+    rows += clocked(cast[0].runs[0], sets["arc1"], options, command)
     made = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", made)
     page.write(options.out, made, pictures)
     return made
+
+
+def judged(
+    options: Config, reader: store.Reader, cast: Sequence[Named], dataset: str, asked: Sequence[Query], command: str
+) -> dict[str, arc_grid_rows.Book]:
+    """What everybody said of one set of tasks, the teacher's probe among them where it could be asked."""
+    books = {}
+    with ticker.Ticker() as tick:
+        for named in cast:
+            if named.original and reader.manifest.extraction.get("dataset", "arc1") != dataset:
+                continue
+            found = solved(named, reader, asked, options, tick)
+            keep(options.out / "raw", dataset, named, found)
+            books[named.name] = book(options, dataset, named, found, command)
+    return books if dataset == REARC else books | probed(options, reader, asked, books[STUDENT])
+
+
+def compared(books: dict[str, arc_grid_rows.Book]) -> list[report.Row]:
+    """Everybody's rows, those who cannot think, and the students beside the others."""
+    mine, probe_book = books[STUDENT], books.get(PROBE)
+    rows = [row for each in books.values() if each.found for row in each.rows()] + mine.trivial()
+    rows += mine.share_of(probe_book) if probe_book else []
+    others = [each for name, each in books.items() if name != STUDENT and each.found]
+    return rows + [row for each in others for row in mine.gain(each)]
+
+
+def published(most: int, seed: int) -> dict[str, list[Query]]:
+    """The queries by data set: both evaluation sets, and where its generators are installed RE-ARC."""
+    found = {f"arc{version}": some(arc.splits(version)["test"], most, seed) for version in arc.VERSIONS}
+    if rearc.available():
+        rules = some(arc.splits(1)["train"], min(most, FRESH), seed)
+        found[REARC] = [rearc.task(task.id, seed) for task in rules]
+    return {dataset: arc_grids.queries(tasks) for dataset, tasks in found.items()}
 
 
 def load(options: Config) -> list[Named]:
@@ -80,23 +107,17 @@ def load(options: Config) -> list[Named]:
     return cast
 
 
-def probed(options: Config, reader: store.Reader, asked: Sequence[Query], books: dict[str, arc_grid_rows.Book]) -> str:
-    """Puts the teacher's probe among the books; "" or why it is not there."""
-    known, mine = reader.manifest.teacher, books[STUDENT]
+def probed(
+    options: Config, reader: store.Reader, asked: Sequence[Query], mine: arc_grid_rows.Book
+) -> dict[str, arc_grid_rows.Book]:
+    """The teacher's probe; a book of nothing, whose note says why, where it could not be asked."""
+    known = reader.manifest.teacher
     named = teacher.Teacher(options.teacher or known.id, known.digest, options.tokenizer)
     found, reason = probe.solve(named, mine.dataset, asked, options.out / "raw" / f"{PROBE}_{mine.dataset}.json")
-    if not reason:
-        size = teacher.parameters(named.name)
-        context = dataclasses.replace(mine.context, teacher=known.provenance, preset=known.id, active_parameters=size)
-        note = "a grid decoder over the teacher's features; one attempt"
-        books[PROBE] = dataclasses.replace(mine, found=[found], context=context, name=PROBE, note=note)
-    return reason
-
-
-def absent(mine: arc_grid_rows.Book, reason: str) -> report.Row:
-    """The row that says why there is no probe."""
-    name = f"{mine.dataset}.{mine.name}.share_of_probe_pass2.test"
-    return report.Row(name, None, "of the probe's", mine.context, bar=arc_grid_rows.SHARE, note=reason)
+    size = teacher.parameters(named.name)
+    context = dataclasses.replace(mine.context, teacher=known.provenance, preset=known.id, active_parameters=size)
+    note = reason or "a grid decoder over the teacher's features; one attempt"
+    return {PROBE: dataclasses.replace(mine, found=[found] * (not reason), context=context, name=PROBE, note=note)}
 
 
 def solved(
@@ -110,13 +131,13 @@ def solved(
 
 
 def book(
-    options: Config, version: int, named: Named, found: Sequence[Sequence[Attempts]], command: str
+    options: Config, dataset: str, named: Named, found: Sequence[Sequence[Attempts]], command: str
 ) -> arc_grid_rows.Book:
     """Writes the rows of a name."""
     run = named.runs[0]
     context = origin.context(run, run.record.teacher["provenance"], "none", command)
-    note = TOLD if named.original else ""
-    return arc_grid_rows.Book(f"arc{version}", found, context, options.draws, options.seed, named.name, note)
+    note = TOLD if named.original else KNOWN if dataset == REARC else ""
+    return arc_grid_rows.Book(dataset, found, context, options.draws, options.seed, named.name, note)
 
 
 def clocked(run: runs.Run, asked: Sequence[Query], options: Config, command: str) -> list[report.Row]:

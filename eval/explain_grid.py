@@ -15,7 +15,7 @@ from eval.page import STYLE
 from eval.pictures import png
 from eval.puzzles import rectangle
 from student_jax import irp
-from train import arc_tasks, puzzles
+from train import arc_tasks
 
 NAMES = tuple(family.name for family in (*families.FAMILIES, *families.HELD_OUT))
 COLUMNS = ("module", "steps", "stopped by", "ATP granted", "ATP spent", "energy")
@@ -29,9 +29,10 @@ def explain(run: runs.Run, task: str, goal: int, condition: str, atp: float) -> 
     """(what was said, all that the student was given, the page). RunError for a task or condition that there is not."""
     if condition != "normal":
         raise runs.RunError(f"--condition {condition}: nothing disturbs a grid")
-    small = run.record.store == puzzles.Generated().manifest.digest
-    query = find(task, goal, small=small)
-    cells = frames(query, small=small)
+    student = run.record.student
+    most = 0 if student.vision.crop else student.grid.cells
+    query = find(task, goal, most=most)
+    cells = frames(query, most=most)
     found = record(Thinker(run.student), cells, atp=atp)
     said = rectangle(np.array(found["answer"], np.uint8))
     solved = said is not None and np.array_equal(said, query.answer)
@@ -49,13 +50,13 @@ def digest(run: runs.Run) -> str:
     return export.digest(export.split(run.student)[0])
 
 
-def find(name: str, number: int, *, small: bool) -> arc_grids.Query:
+def find(name: str, number: int, *, most: int) -> arc_grids.Query:
     """A query: of a family, its `number`-th validation episode; of an ARC task of the training or evaluation sets, its
-    `number`-th test input. RunError where there is none. small: the student knows puzzles alone."""
+    `number`-th test input. RunError where there is none. most: cells of a side, of a student of puzzles; else 0."""
     if name in NAMES:
-        (*_, task) = families.episodes([name], "validation", number + 1)
+        (*_, task) = families.episodes([name], "validation", number + 1, most=most or families.MOST)
         return arc_grids.Query(task, 0)
-    if small:
+    if most:
         raise runs.RunError(f"--task {name}: this student solves puzzles; there are {', '.join(NAMES)}")
     for version in arc.VERSIONS:
         for tasks in arc.load(version).values():
@@ -65,10 +66,10 @@ def find(name: str, number: int, *, small: bool) -> arc_grids.Query:
     raise runs.RunError(f"--task {name} --goal {number}: no such ARC task with so many test inputs, and no family")
 
 
-def frames(query: arc_grids.Query, *, small: bool) -> np.ndarray:
+def frames(query: arc_grids.Query, *, most: int) -> np.ndarray:
     """Cells uint8 [2 k + 1, n, n]: the demonstrations and the query; never its output."""
     plain = arc_grids.views(1, seed=0)[0]
-    return query.frames(plain, families.MOST if small else query.canvas)
+    return query.frames(plain, most or query.canvas)
 
 
 def record(thinker: Thinker, cells: np.ndarray, *, atp: float) -> dict[str, Any]:

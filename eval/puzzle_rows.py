@@ -26,6 +26,13 @@ class Results:
     held_out: Sequence[Sequence[Outcome]]
     dial: Sequence[Sequence[puzzles.Spent]] = ()
     """Per student, per budget."""
+    most: int = families.MOST
+    """Cells of a side at most; bars are defined on the smallest puzzles alone."""
+
+
+def suite(most: int) -> str:
+    """As in row ids: puzzles of another size are another suite."""
+    return "families" if most == families.MOST else f"families_{most}"
 
 
 def rows(results: Results, context: report.Context) -> list[report.Row]:
@@ -46,9 +53,13 @@ class _Book:
         seeds = len(self.normal) if len(self.normal) > 1 else None
         number = value.value if isinstance(value, Estimate) else float(value)
         fields.setdefault("n", self.count)
+        if self.results.most != families.MOST:
+            fields |= {"bar": None, "stretch": None}
         if fields.get("bar") is not None:
             fields.setdefault("needs", self.needs)
-        return report.Row(f"families.{name}.test", number, unit, self.context, seeds=seeds, **span, **fields)
+        return report.Row(
+            f"{suite(self.results.most)}.{name}.test", number, unit, self.context, seeds=seeds, **span, **fields
+        )
 
     def headline(self) -> list[report.Row]:
         """How many of the sixteen are learned."""

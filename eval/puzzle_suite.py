@@ -17,10 +17,11 @@ def benchmark(options: Config, *, command: str, split: str) -> report.Report:
     for run in students:
         if run.record.student.grid is None:
             raise runs.RunError(f"{run.folder} solves no grids: train one with --stage end-to-end --store families")
-    count = COUNT[options.level]
+    count, most = COUNT[options.level], students[0].record.student.grid.cells
+    given = {"split": split, "seed": options.seed, "most": most}
     trained, new = ([family.name for family in part] for part in (families.FAMILIES, families.HELD_OUT))
-    asked = {kind: puzzles.ask(trained, count, kind, split=split, seed=options.seed) for kind in puzzles.CONDITIONS}
-    strange = puzzles.ask(new, count, "normal", split=split, seed=options.seed)
+    asked = {kind: puzzles.ask(trained, count, kind, **given) for kind in puzzles.CONDITIONS}
+    strange = puzzles.ask(new, count, "normal", **given)
     with ticker.Ticker() as tick:
         found = {kind: [puzzles.solve(run.student, each, tick) for run in students] for kind, each in asked.items()}
         dial = [puzzles.dial(run.student, asked["normal"], tick) for run in students]
@@ -28,10 +29,10 @@ def benchmark(options: Config, *, command: str, split: str) -> report.Report:
     context = dataclasses.replace(
         origin.context(students[0], "none", "none", command), teacher=students[0].record.teacher["provenance"]
     )
-    results = puzzle_rows.Results(found, held_out, dial)
+    results = puzzle_rows.Results(found, held_out, dial, most)
     clocked = puzzles.timed(students[0].student, asked["normal"][0])
     rows = puzzle_rows.rows(results, context)
-    rows += clocked.rows("families.grid", context, seed=options.seed, note="one query, batch 1")
+    rows += clocked.rows(f"{puzzle_rows.suite(most)}.grid", context, seed=options.seed, note="one query, batch 1")
     made = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", made)
     raw = options.out / "raw"

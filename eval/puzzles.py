@@ -28,7 +28,7 @@ CONDITIONS = ("normal", "other_episode", "other_family")
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """n queries of one family under one condition: frames uint8 [n, 7, 6, 6] (cells), answers uint8 [n, 6, 6]."""
+    """n queries of one family under one condition: frames uint8 [n, 7, m, m] (cells), answers uint8 [n, m, m]."""
 
     family: str
     condition: str
@@ -36,23 +36,26 @@ class Asked:
     answers: np.ndarray
 
 
-def ask(names: Sequence[str], count: int, condition: str, *, split: str, seed: int = 0) -> list[Asked]:
+def ask(
+    names: Sequence[str], count: int, condition: str, *, split: str, seed: int = 0, most: int = families.MOST
+) -> list[Asked]:
     """`count` queries of each family."""
-    tasks = {name: list(families.episodes([name], split, count, seed=seed)) for name in names}
+    tasks = {name: list(families.episodes([name], split, count, seed=seed, most=most)) for name in names}
     found = []
     for place, name in enumerate(names):
         other = tasks[names[(place + 1 + len(names) // 2) % len(names)]] if condition == "other_family" else tasks[name]
         given = other if condition == "normal" else [*other[1:], other[0]]
         pairs = list(zip(given, tasks[name], strict=True))
-        frames = np.stack([_frames(shown, asked) for shown, asked in pairs])
-        found.append(Asked(name, condition, frames, np.stack([puzzles.canvas(t.test[0].output) for t in tasks[name]])))
+        frames = np.stack([_frames(shown, asked, most) for shown, asked in pairs])
+        answers = np.stack([puzzles.canvas(task.test[0].output, most) for task in tasks[name]])
+        found.append(Asked(name, condition, frames, answers))
     return found
 
 
-def _frames(shown: Task, asked: Task) -> np.ndarray:
+def _frames(shown: Task, asked: Task, most: int) -> np.ndarray:
     """The demonstrations of one task and the query of another; no output of the query."""
     grids = [grid for pair in shown.train for grid in (pair.input, pair.output)]
-    return np.stack([puzzles.canvas(grid) for grid in (*grids, asked.test[0].input)])
+    return np.stack([puzzles.canvas(grid, most) for grid in (*grids, asked.test[0].input)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Outcome:
     size: np.ndarray  # bool [n]
     cells: np.ndarray  # float [n], share right of those inside the answer
     energy: np.ndarray  # float [n]
-    said: np.ndarray  # uint8 [n, 6, 6], codes after the last step
+    said: np.ndarray  # uint8 [n, m, m], codes after the last step
 
 
 def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]:
@@ -93,7 +96,7 @@ def timed(student: Student, asked: Asked) -> grid_wall.Timed:
 
 
 def judge(asked: Asked, said: np.ndarray, energy: np.ndarray) -> Outcome:
-    """said: codes uint8 [k, n, 6, 6] after each step. An answer is right if every cell and the size are."""
+    """said: codes uint8 [k, n, m, m] after each step. An answer is right if every cell and the size are."""
     inside = asked.answers != arc.OUTSIDE
     hits = ((said[-1] == asked.answers) & inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
     size = ((said[-1] != arc.OUTSIDE) == inside).all(axis=(1, 2))

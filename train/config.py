@@ -180,7 +180,7 @@ class Launch:
 
     store: str = ""
     """Feature store: a folder or a tensorstore key-value URL (on a resume: the same content, wherever it lies); or
-    `families`: small puzzles that are generated as they are read, without a teacher."""
+    `families`: small puzzles that are generated as they are read, without a teacher (`families-10`: up to 10 x 10)."""
     out: pathlib.Path = pathlib.Path("runs/vision")
     """Run folder: config.json, metrics.jsonl, tensorboard/, best/, last/."""
     resume: bool = False

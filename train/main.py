@@ -107,7 +107,8 @@ def open_store(url: str) -> store.Reader | puzzles.Generated:
     """The feature store; an empty name is an error that names the command which makes one."""
     if not url:
         raise config.ConfigError("--store is needed; make one: python -m teacher_torch.extract --task arc --out STORE")
-    return puzzles.Generated() if url == puzzles.URL else store.open(url)
+    most = puzzles.size(url)
+    return puzzles.Generated(most) if most else store.open(url)
 
 
 def keep(folder: pathlib.Path, reader: store.Reader | puzzles.Generated, material: sources.Material) -> None:
@@ -171,7 +172,7 @@ def reported(options: config.Config) -> list[str]:
     if options.instead.baseline:
         return ["--run", "STUDENT", "--control", f"{options.instead.baseline}={out}", "--out", "runs/report"]
     arguments, teacher = ["--run", out], record.read(options.launch.out).teacher["id"]
-    if options.launch.store != puzzles.URL:
+    if not puzzles.size(options.launch.store):
         named = teacher.startswith("standin-") or "/" in teacher  # else it is the bare name of a folder somewhere
         arguments += ["--store", options.launch.store, "--teacher", teacher if named else "ITS-FOLDER"]
     return [*arguments, "--out", "runs/report"]

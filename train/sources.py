@@ -30,7 +30,8 @@ def open_material(
     """Both splits of the store. known: the tokenizer to keep using; None trains one on the training instructions."""
     preset = config.PRESETS[options.preset].student
     if reader.manifest.task == puzzles.URL:
-        return Material(loop.Sources(*map(puzzles.Episodes, puzzles.LENGTH)), puzzles.student(preset), None)
+        splits = (puzzles.Episodes(split, reader.most) for split in puzzles.LENGTH)
+        return Material(loop.Sources(*splits), puzzles.student(preset, reader.most), None)
     room = options.launch.cache_gib * 2**30
     if options.instead.baseline:
         splits = (seed_tokens.Tokens(reader, split, cache_bytes=room) for split in ("train", "validation"))

@@ -78,11 +78,15 @@ def outcomes(condition, share, count=200, names=NAMES):
     return found
 
 
-def rows(normal, other_episode=0.1, other_family=0.0, count=200):
+def results(normal, other_episode=0.1, other_family=0.0, count=200):
     rates = {"normal": normal, "other_episode": other_episode, "other_family": other_family}
     found = {condition: [outcomes(condition, share, count)] for condition, share in rates.items()}
     held_out = [outcomes("normal", 0.1, count, [family.name for family in families.HELD_OUT])]
-    made = puzzle_rows.rows(puzzle_rows.Results(found, held_out), CONTEXT)
+    return puzzle_rows.Results(found, held_out)
+
+
+def rows(normal, **given):
+    made = puzzle_rows.rows(results(normal, **given), CONTEXT)
     return {row.id.removeprefix("families.").removesuffix(".test"): row for row in report.Report(tuple(made), {}).rows}
 
 
@@ -94,6 +98,11 @@ def test_bars_are_met_and_missed():
     assert good["student.learned"].value == 16
     assert good["student.exact.recolour"].value == pytest.approx(0.95)
     assert good["student.exact"].ci_low < 0.95 < good["student.exact"].ci_high
+
+
+def test_larger_puzzles_have_no_bars():
+    large = puzzle_rows.rows(dataclasses.replace(results(0.85), most=10), CONTEXT)
+    assert all(row.bar is None and row.id.startswith("families_10.") for row in large)
 
 
 def test_few_queries_are_not_judged():

@@ -31,6 +31,18 @@ def student():
     return Student(puzzles.student("tiny"), rngs=nnx.Rngs(0))
 
 
+def test_larger_puzzles_are_another_store():
+    read = puzzles.Episodes("train", 10).read(np.arange(32))
+    assert read["video"].shape == (32, 8, 1, 40, 40, 3)
+    sides = (read["answers"] != arc.OUTSIDE).sum(axis=(2, 3)).max()
+    assert sides > 36
+    assert (puzzles.size("families"), puzzles.size("families-10")) == (6, 10)
+    assert not any(map(puzzles.size, ("familiesx", "runs/families-10", "families-x")))
+    with pytest.raises(config.ConfigError, match="6 to 30"):
+        puzzles.size("families-5")
+    assert puzzles.Generated(10).manifest.digest != puzzles.Generated().manifest.digest
+
+
 def test_a_batch_is_a_function_of_its_positions(source):
     one, again = source.read(np.array([5, 70])), puzzles.Episodes("train").read(np.array([70, 5]))
     for name in one:
