@@ -88,7 +88,8 @@ def benchmark(options: Config, command: str) -> report.Report:
     if suite == "robot":
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
-    if record.read(options.run[0]).student.grid is not None:
+    first = record.read(options.run[0])
+    if first.student.grid is not None and first.config.stage != "components":
         return arc_grid_suite.benchmark(options, reader, command=command)
     return _arc(options, reader, url, command)
 

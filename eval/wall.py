@@ -116,7 +116,7 @@ def _counted(graph: nnx.GraphDef) -> Callable:
         inputs.pop("trust")
         inputs = irp.Inputs(**inputs)
         for index, (name, module) in enumerate(student.modules.items()):
-            last, _ = irp.refine(module, inputs, key, jnp.full(rows, counts[index]), orchestrator.NEVER)
+            last, _ = irp.refine(module, inputs, key, jnp.full(rows, counts[index]), irp.NEVER)
             inputs = orchestrator.tell(student, inputs, name, last, None)
         return student.control.output(last)["actions"]
 

@@ -80,6 +80,10 @@ class Halt:
             raise ValueError(f"Halt needs 0 <= min_fall < 1, patience >= 1 and 0 <= feasible <= 1; got {self}.")
 
 
+NEVER = Halt(min_fall=0.0)
+"""Halts nothing before its steps are taken, but for an energy of exactly nought."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Description:
     """What every plugin declares about itself."""
@@ -174,14 +178,17 @@ def refine(
     *,
     mode: Literal["scan", "while"] = "while",
     first: State | None = None,
+    judged: bool = True,
 ) -> tuple[State, Trace]:
     """Refine each sample until it halts or its `budget` of steps is used; return the lowest-energy state and the trace.
 
-    first: what `start` gave, where it is at hand. `scan` runs max_steps with a per-sample mask and has a reverse
+    first: what `start` gave, where it is at hand. judged: whether its energy was taught; otherwise it stops nothing,
+    and the last state is returned. `scan` runs max_steps with a per-sample mask and has a reverse
     gradient; `while` stops once every sample has halted. Both give the same result. A budget below one step returns the
     initial state. Equal energies: the earlier state.
     """
     max_steps = irp.description.max_steps
+    halt = halt if judged else NEVER
     state = start(irp, inputs, key) if first is None else first
     energy = jnp.broadcast_to(state.energy[:, None], (state.energy.shape[0], max_steps + 1))
     reason = _judge(energy, jnp.int32(0), budget, max_steps=max_steps, halt=halt)
@@ -196,7 +203,7 @@ def refine(
         carry = jax.lax.while_loop(lambda carry: jnp.any(carry.reason == Reason.RUNNING), tick, carry)
     else:
         raise ValueError(f'refine mode must be "scan" (training) or "while" (inference), got {mode!r}.')
-    return carry.best, Trace(carry.energy, carry.state.step, carry.reason)
+    return carry.best if judged else carry.state, Trace(carry.energy, carry.state.step, carry.reason)
 
 
 @jax.tree_util.register_dataclass

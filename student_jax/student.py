@@ -74,6 +74,12 @@ class Student(nnx.Module):
         """In the order in which they run, which is that of the trust axis."""
         return {name: getattr(self, name) for name in ("vision", "language", "control", "grid") if hasattr(self, name)}
 
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Modules whose energy means nothing: the vision of a student of grids, which learns what the grids ask for and
+        not how far it is from a teacher's tokens."""
+        return ("vision",) if self.config.grid else ()
+
     def with_control(self, settings: sizes.ControlConfig, actions: sizes.ActionSpace, *, rngs: nnx.Rngs) -> "Student":
         """The same vision and language with a fresh Control IRP, for another action space."""
         other = nnx.clone(self)
@@ -131,7 +137,8 @@ class Student(nnx.Module):
         for name, module in modules.items():
             features |= module.output(found.states[name])
         energies = {name: state.energy for name, state in found.states.items()}
-        confidence = 1.0 - sum(energies.values()) / len(modules)
+        judged = [energy for name, energy in energies.items() if name not in self.unjudged]
+        confidence = 1.0 - sum(judged) / len(judged)
         if found.brief is not None:
             features["embedding"] = found.embedding
             features["saliency"] = self.h_module.told(found.brief, self.config.target)

@@ -11,9 +11,6 @@ from jaxtyping import Array, Float, Int
 from student_jax import cost, irp
 from student_jax.sage import budget, h_module
 
-NEVER = irp.Halt(min_fall=0.0)
-"""Halts nothing before its steps are taken."""
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +91,13 @@ def run(
         inputs, brief = think(student, inputs, first, trust=trust, thrift=thrift)
         brief = silenced(brief, [index for index, name in enumerate(modules) if name in silence])
     planner = Planner(student, table, brief, trust, depth)
-    halt = student.config.halt if depth is None else NEVER
+    halt = student.config.halt if depth is None else irp.NEVER
     found = Run({}, {}, brief, atp, first.x.mean(axis=2))
     for index, (name, module) in enumerate(modules.items()):
         granted, planned = planner(found)
         steps = planned if name not in silence or name != "control" else 0 * planned
         known = {"first": first} if index == 0 else {}
+        known["judged"] = name not in student.unjudged
         state, trace = irp.refine(module, inputs, jax.random.fold_in(key, index), steps, halt, mode=mode, **known)
         inputs = tell(student, inputs, name, state, brief)
         account = _account(table[name], granted, planned, trace, _gate(student, brief, index, atp))

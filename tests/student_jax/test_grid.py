@@ -101,6 +101,20 @@ def test_images_are_the_squares_symmetries(shape):
             np.testing.assert_array_equal(image, wanted[name], err_msg=name)
 
 
+def test_within_a_full_budget_it_says_what_it_was_trained_to_say(student):
+    """Nothing teaches its vision an energy, so that none may stop it or choose an earlier state."""
+    given = inputs()
+    misled = nnx.clone(student)
+    misled.vision.error_out.bias[...] = jnp.full_like(misled.vision.error_out.bias[...], 9.0)
+    said = misled(given, jnp.full(2, 1e9), jnp.ones((2, 2)), KEY)
+    states = irp.unroll(misled.grid, misled.prepared(given, KEY, name="grid"), KEY, misled.grid.description.max_steps)
+    best = jnp.argmin(jnp.stack([state.energy for state in states]), axis=0)
+    logits = jnp.stack([misled.grid.output(state)["grid_logits"] for state in states])
+    np.testing.assert_allclose(said.features["grid_logits"], logits[best, jnp.arange(2)], atol=1e-5)
+    assert (said.accounts["vision"].steps == misled.vision.description.max_steps).all()
+    np.testing.assert_allclose(said.confidence, 1.0 - said.energies["grid"], atol=1e-6)
+
+
 def test_it_keeps_the_contract(student):
     conformance.check(student.grid, student.prepared(inputs(), KEY, name="grid"), KEY)
 

@@ -30,6 +30,15 @@ def block_gradient(dtype):
     return jax.grad(lambda params, x: jnp.sum(nnx.merge(graph, params)(x) ** 2)), params, jnp.ones((2, 3, 8))
 
 
+def test_narrowed_kernels_say_exactly_the_same():
+    made = layers.Mlp(8, 16, dtype="bfloat16", rngs=nnx.Rngs(0))
+    narrow = layers.narrowed(made)
+    x = jax.random.normal(jax.random.key(0), (3, 8))
+    np.testing.assert_array_equal(narrow(x), made(x))
+    assert narrow.up.kernel[...].dtype == jnp.bfloat16
+    assert made.up.kernel[...].dtype == jnp.float32, "the module itself stays as it is"
+
+
 def test_every_product_of_a_bf16_block_accumulates_in_float32_backward_too():
     dots = products(*block_gradient("bfloat16"))
     assert len(dots) >= 18  # four linears and two attention products, each with two backward ones
