@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-arc robot robot-full sage standin-robot test soak lint install clean
+.PHONY: demo demo-arc robot robot-full sage families arc standin-robot test soak lint install clean
 
 install: $(STAMP)
 
@@ -78,6 +78,38 @@ robot-full: robot
 		--control demonstrations+tokens=$$(echo $(SEEDS:%=runs/tokens-%) | tr ' ' ',') \
 		--control actions=$$(echo $(SEEDS:%=runs/actions-%) | tr ' ' ',') \
 		--teacher standin-robot --out runs/report-robot --resume --full
+
+# Small puzzles whose rule must be read from the demonstrations: half an hour on two cores, no teacher.
+families: $(STAMP)
+	$(BIN)/python -m train.main --stage end-to-end --store families --preset standin $(FAST) --steps 2200 --eval-every 275 \
+		--patience 0 --out runs/families $$(test ! -e runs/families/config.json || echo --resume)
+	$(BIN)/python -m eval.benchmark --run runs/families --out runs/report-families
+
+# ARC-AGI: the student whose vision the teacher taught, the same without it at equal compute, the original student with
+# each of its mistakes made again; then the evaluation tasks of ARC-AGI-1 and -2. Two hours on two cores; resumable.
+TOKENS_ARC := runs/features/standin-arc-arc1
+CELLS := $(BIN)/python -m train.main --store $(TOKENS_ARC) --preset cells --patience 0 --share-every 0 --host-devices 1
+GRIDS := --stage end-to-end --batch 8 --eval-every 100
+ORIGINAL := $(BIN)/python -m train.main --store $(TOKENS_ARC) --stage end-to-end --preset standin --baseline seed \
+	--patience 0 --share-every 0 --host-devices 1 --steps 300 --eval-every 100
+go_on = $$(test ! -e $(1)/config.json || echo --resume)
+arc: $(STAMP)
+	$(BIN)/python -m teacher_torch.posttrain --task arc --resume
+	$(BIN)/python -m teacher_torch.extract --teacher standin-arc --out $(TOKENS_ARC)
+	for s in $(SEEDS); do \
+		$(CELLS) --stage components --component vision --steps 400 --eval-every 200 --seed $$s --out runs/arc/vision-$$s \
+			$(call go_on,runs/arc/vision-$$s) || exit 1; \
+		$(CELLS) $(GRIDS) --steps 300 --init runs/arc/vision-$$s --seed $$s --out runs/arc/taught-$$s \
+			$(call go_on,runs/arc/taught-$$s) || exit 1; \
+		$(CELLS) $(GRIDS) --steps 386 --seed $$s --out runs/arc/alone-$$s $(call go_on,runs/arc/alone-$$s) || exit 1; done
+	for part in repaired "padding --mistakes padding" "sums --mistakes sums" "projector --mistakes projector" \
+			"original --mistakes padding sums projector"; do \
+		set -- $$part; out=runs/arc/seed-$$1; shift; $(ORIGINAL) --out $$out "$$@" $(call go_on,$$out) || exit 1; done
+	$(BIN)/python -m eval.benchmark $(SEEDS:%=--run runs/arc/taught-%) --store $(TOKENS_ARC) --teacher standin-arc \
+		--control alone=$$(echo $(SEEDS:%=runs/arc/alone-%) | tr ' ' ',') --control seed=runs/arc/seed-repaired \
+		$(foreach part,padding sums projector original,--control seed-$(part)=runs/arc/seed-$(part)) \
+		--out runs/report-arc
+	$(BIN)/python -m eval.explain --run runs/arc/taught-0 --task 00576224 --out runs/explain-arc
 
 # How the shipped robot stand-in was made, again from nothing: two hours on two idle cores.
 TEACHERS := runs/teachers

@@ -90,9 +90,9 @@ class Student(nnx.Module):
     def folded(self) -> "Student":
         """The same function with fewer values and products, for inference only."""
         other = nnx.clone(self)
-        other.vision = self.vision.folded()
-        if "language" in self.modules:
-            other.language = self.language.folded()
+        for name in ("vision", "language"):
+            if name in self.modules:
+                setattr(other, name, getattr(self, name).folded())
         return other
 
     def table(self, inputs: irp.Inputs) -> dict[str, cost.Flops]:

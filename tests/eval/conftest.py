@@ -11,6 +11,8 @@ import pytest
 from flax import nnx
 
 from bridge import embodiment, lanes, manifest, metaworld_tasks, scene, store, stored_embodiment, transform
+from student_jax import config as student_config
+from student_jax import presets, sizes
 from student_jax.student import Student
 from train import checkpoint, config, record, sources, stages, state, witness
 from train import main as training
@@ -62,6 +64,30 @@ def puzzled(tmp_path_factory) -> pathlib.Path:
     fixed = ["--stage", "end-to-end", "--store", "families", "--preset", "tiny", "--host-devices", "1", "--batch", "4"]
     assert training.main([*fixed, "--out", str(out), "--steps", "1", "--eval-frames", "4", "--share-every", "0"]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def solving(stored, tmp_path_factory) -> dict[str, pathlib.Path]:
+    """Run folders of a tiny student of ARC's grids and of the user's original one, one step each."""
+    folder, found = tmp_path_factory.mktemp("arc"), {}
+    fixed = ["--stage", "end-to-end", "--store", str(stored), "--host-devices", "1", "--batch", "2", "--steps", "1"]
+    fixed += ["--eval-frames", "2", "--share-every", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "cells", tiny_cells)
+        for name, words in (("cells", ["--preset", "cells"]), ("seed", ["--preset", "tiny", "--baseline", "seed"])):
+            found[name] = folder / name
+            assert training.main([*fixed, *words, "--out", str(found[name])]) == 0
+    return found
+
+
+def tiny_cells(target: student_config.Target, robot: None = None) -> student_config.StudentConfig:
+    """The preset `cells` at the size of a test."""
+    small = {"width": 16, "heads": 2, "mlp": 16, "dtype": "float32"}
+    vision = student_config.VisionConfig(
+        canvas=120, patch=8, stem_blocks=1, step_blocks=1, max_steps=1, crop=True, **small
+    )
+    grid = sizes.GridConfig(30, pair_blocks=1, step_blocks=1, symmetries=False, **small)
+    return student_config.StudentConfig(vision, target, grid=grid)
 
 
 class FakeLanes:
