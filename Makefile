@@ -91,7 +91,7 @@ TOKENS_ARC := runs/features/standin-arc-arc1
 CELLS := $(BIN)/python -m train.main --store $(TOKENS_ARC) --preset cells --patience 0 --share-every 0 --host-devices 1
 GRIDS := --stage end-to-end --batch 8 --eval-every 100
 ORIGINAL := $(BIN)/python -m train.main --store $(TOKENS_ARC) --stage end-to-end --preset standin --baseline seed \
-	--patience 0 --share-every 0 --host-devices 1 --steps 300 --eval-every 100
+	--patience 0 --share-every 0 --batch 16 --steps 120 --eval-every 60 --eval-frames 64
 go_on = $$(test ! -e $(1)/config.json || echo --resume)
 arc: $(STAMP)
 	$(BIN)/python -m teacher_torch.posttrain --task arc --resume
