@@ -48,13 +48,13 @@ class Named:
         return self.runs[0].record.student.seed is not None
 
 
-def benchmark(options: Config, reader: store.Reader, *, command: str) -> report.Report:
+def benchmark(options: Config, reader: store.Reader, url: str, *, command: str, split: str) -> report.Report:
     """Ask, vote, judge; write the report folder with every attempt in ARC Prize form."""
-    cast, sets = load(options), published(TASKS[options.level], options.seed)
+    cast, sets = load(options, reader, url), published(split, TASKS[options.level], options.seed)
     (options.out / "raw").mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     for dataset, asked in sets.items():
-        books = judged(options, reader, cast, dataset, asked, command)
+        books = judged(options, reader, cast, dataset, asked, command, split)
         rows += compared(books)
         pictures += arc_grid_page.drawn(books[STUDENT].found[0], title=TITLES[dataset])
     rows += clocked(cast[0].runs[0], sets["arc1"], options, command)
@@ -65,7 +65,13 @@ def benchmark(options: Config, reader: store.Reader, *, command: str) -> report.
 
 
 def judged(
-    options: Config, reader: store.Reader, cast: Sequence[Named], dataset: str, asked: Sequence[Query], command: str
+    options: Config,
+    reader: store.Reader,
+    cast: Sequence[Named],
+    dataset: str,
+    asked: Sequence[Query],
+    command: str,
+    split: str,
 ) -> dict[str, arc_grid_rows.Book]:
     """What everybody said of one set of tasks, the teacher's probe among them where it could be asked."""
     books = {}
@@ -73,7 +79,7 @@ def judged(
         for named in cast:
             if named.original and reader.manifest.extraction.get("dataset", "arc1") != dataset:
                 continue
-            found = solved(named, reader, asked, options, tick)
+            found = solved(named, reader, asked, options, tick, split)
             keep(options.out / "raw", dataset, named, found)
             books[named.name] = book(options, dataset, named, found, command)
     return books if dataset == REARC else books | probed(options, reader, asked, books[STUDENT])
@@ -88,23 +94,46 @@ def compared(books: dict[str, arc_grid_rows.Book]) -> list[report.Row]:
     return rows + [row for each in others for row in mine.gain(each)]
 
 
-def published(most: int, seed: int) -> dict[str, list[Query]]:
+def published(split: str, most: int, seed: int) -> dict[str, list[Query]]:
     """The queries by data set: both evaluation sets, and where its generators are installed RE-ARC."""
-    found = {f"arc{version}": some(arc.splits(version)["test"], most, seed) for version in arc.VERSIONS}
+    found = {f"arc{version}": some(arc.splits(version)[split], most, seed) for version in arc.VERSIONS}
     if rearc.available():
         rules = some(arc.splits(1)["train"], min(most, FRESH), seed)
-        found[REARC] = [rearc.task(task.id, seed) for task in rules]
-    return {dataset: arc_grids.queries(tasks) for dataset, tasks in found.items()}
+        found[REARC] = list(filter(None, (fresh(task.id, seed) for task in rules)))
+    return {dataset: arc_grids.queries(tasks) for dataset, tasks in found.items() if tasks}
 
 
-def load(options: Config) -> list[Named]:
+def fresh(rule: str, seed: int) -> arc.Task | None:
+    """An instance of a rule; None where its generator gives too few different pairs."""
+    try:
+        return rearc.task(rule, seed)
+    except rearc.ReArcError:
+        return None
+
+
+def load(options: Config, reader: store.Reader, url: str) -> list[Named]:
     """The students and, by --control NAME=RUN[,RUN...], those that they are compared with."""
     found = [(STUDENT, options.run), *map(contestants.parse, options.control)]
+    taken = [STUDENT, PROBE, *arc_grids.TRIVIAL]
+    for name, _ in found[1:]:
+        if name in taken:
+            raise runs.RunError(f"--control {name}=...: that name is in the table already; choose another")
+        taken.append(name)
     cast = [Named(name, sorted(runs.load(folders, "last"), key=lambda run: run.seed)) for name, folders in found]
     for named in cast:
-        if named.runs[0].record.student.grid is None and (named.name == STUDENT or not named.original):
-            raise runs.RunError(f"{named.runs[0].folder} solves no grids: train one with --stage end-to-end on ARC")
+        check(named, reader, url)
     return cast
+
+
+def check(named: Named, reader: store.Reader, url: str) -> None:
+    """RunError where these students solve no ARC tasks, or learned from another teacher than the store holds."""
+    first = named.runs[0]
+    student, stage = first.record.student, first.record.config.stage
+    if not named.original and (student.grid is None or not student.vision.crop or stage == "components"):
+        raise runs.RunError(f"{first.folder} solves no ARC grids: train one with --stage end-to-end --preset cells")
+    if named.original and named.name == STUDENT:
+        raise runs.RunError(f"{first.folder} is the original student: give it with --control seed={first.folder}")
+    runs.check_store(first, reader, url)
 
 
 def probed(
@@ -117,17 +146,26 @@ def probed(
     size = teacher.parameters(named.name)
     context = dataclasses.replace(mine.context, teacher=known.provenance, preset=known.id, active_parameters=size)
     note = reason or "a grid decoder over the teacher's features; one attempt"
-    return {PROBE: dataclasses.replace(mine, found=[found] * (not reason), context=context, name=PROBE, note=note)}
+    return {
+        PROBE: dataclasses.replace(
+            mine, found=[found] * (not reason), context=context, name=PROBE, note=note, told_size=False
+        )
+    }
 
 
 def solved(
-    named: Named, reader: store.Reader, asked: Sequence[Query], options: Config, tick: ticker.Tick
+    named: Named, reader: store.Reader, asked: Sequence[Query], options: Config, tick: ticker.Tick, split: str
 ) -> list[list[Attempts]]:
     """What every student of a name says of the queries."""
     if named.original:
-        return [seed_grids.solve(run.student, reader, asked, tick) for run in named.runs]
-    seen = arc_grids.views(arc_grids.VIEWS if not options.short else 2, seed=options.seed)
+        return [seed_grids.solve(run.student, reader, asked, tick, split=split) for run in named.runs]
+    seen = arc_grids.views(way_count(options), seed=options.seed)
     return [arc_grids.solve(run.student, asked, seen, tick) for run in named.runs]
+
+
+def way_count(options: Config) -> int:
+    """In how many ways a task is seen."""
+    return 2 if options.short else arc_grids.VIEWS
 
 
 def book(
@@ -136,8 +174,10 @@ def book(
     """Writes the rows of a name."""
     run = named.runs[0]
     context = origin.context(run, run.record.teacher["provenance"], "none", command)
-    note = TOLD if named.original else KNOWN if dataset == REARC else ""
-    return arc_grid_rows.Book(dataset, found, context, options.draws, options.seed, named.name, note)
+    seen = f"{way_count(options)} views voted"
+    note = TOLD if named.original else "; ".join((seen, KNOWN)) if dataset == REARC else seen
+    about = (options.draws, options.seed, named.name, note, named.original)
+    return arc_grid_rows.Book(dataset, found, context, *about)
 
 
 def clocked(run: runs.Run, asked: Sequence[Query], options: Config, command: str) -> list[report.Row]:

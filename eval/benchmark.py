@@ -34,7 +34,7 @@ from eval import (
 from eval.frames import Frames, SplitError
 from eval.options import Config, Effort
 from eval.ticker import Ticker
-from train import checkpoint, puzzles, record, words
+from train import checkpoint, data, puzzles, record, words
 from train import config as train_config
 
 USER_ERRORS = (
@@ -45,6 +45,8 @@ USER_ERRORS = (
     checkpoint.CheckpointError,
     outcomes.OutcomeError,
     words.WordsError,
+    data.DataError,
+    arc.ArcError,
     scene.SimulatorError,
     EmbodimentError,
 )
@@ -74,7 +76,7 @@ def benchmark(options: Config, command: str) -> report.Report:
     options = dataclasses.replace(options, run=options.run or (runs.newest(),))
     url = options.store or record.read(options.run[0]).config.launch.store
     if puzzles.size(url):
-        return puzzle_suite.benchmark(options, command=command, split=SPLIT)
+        return puzzle_suite.benchmark(options, url, command=command, split=SPLIT)
     reader = store.open(url)
     possible = suites(reader)
     suite = options.suite or possible[0]
@@ -90,7 +92,7 @@ def benchmark(options: Config, command: str) -> report.Report:
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
     first = record.read(options.run[0])
     if first.student.grid is not None and first.config.stage != "components":
-        return arc_grid_suite.benchmark(options, reader, command=command)
+        return arc_grid_suite.benchmark(options, reader, url, command=command, split=SPLIT)
     return _arc(options, reader, url, command)
 
 

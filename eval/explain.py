@@ -63,6 +63,8 @@ def explain(options: Config) -> int:
         raise runs.RunError(f"--goal {options.goal} --atp {options.atp}: neither may be negative, nor not a number")
     run = runs.priced(one(options.run), options.price)
     part = of(run)
+    if options.price is not None and run.record.student.h_module is None:
+        raise runs.RunError(f"--price {options.price}: {run.folder} has no H-module that weighs what thinking costs")
     found, arrays, page = part.explain(run, options.task or part.TASK, options.goal, options.condition, options.atp)
     options.out.mkdir(parents=True, exist_ok=True)
     about = {"run": str(run.folder), "goal": options.goal, "condition": options.condition}
@@ -97,9 +99,10 @@ def recorded(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))
         with np.load(folder / INPUTS) as stored:
             given = {name: stored[name] for name in stored}
-        if not {"run", "atp", "price", "policy", "decisions"} <= set(about):
-            raise ValueError("something is missing")
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        kinds = {"run": str, "atp": (int, float), "price": (int, float, type(None)), "policy": str, "decisions": list}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(about[name], kind)]:
+            raise ValueError(f"{wrong[0]} is {about[wrong[0]]!r}")
+    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise runs.RunError(f"{folder}: the records are damaged ({error}): explain anew") from error
     return about, given
 
@@ -107,6 +110,8 @@ def recorded(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray
 def of(run: runs.Run) -> Any:
     """Who explains a run of this kind; the simulator is needed for an episode alone."""
     if run.record.student.grid is not None:
+        if run.record.config.stage == "components":
+            raise runs.RunError(f"{run.folder} is a module alone: explain a student of --stage end-to-end from it")
         return explain_grid
     from eval import explain_episode
 

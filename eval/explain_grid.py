@@ -42,7 +42,16 @@ def explain(run: runs.Run, task: str, goal: int, condition: str, atp: float) -> 
 
 def again(run: runs.Run, about: dict[str, Any], given: Arrays) -> tuple[str, list[dict[str, Any]]]:
     """(digest of the weights, the record made once more)."""
-    return digest(run), [record(Thinker(run.student), given["cells"], atp=about["atp"])]
+    cells = given.get("cells")
+    if (
+        cells is None
+        or cells.ndim != 3
+        or cells.shape[1] != cells.shape[2]
+        or cells.dtype != np.uint8
+        or cells.max(initial=0) > arc.OUTSIDE
+    ):
+        raise runs.RunError("the records are damaged (no cells 0..10): explain anew")
+    return digest(run), [record(Thinker(run.student), cells, atp=about["atp"])]
 
 
 def digest(run: runs.Run) -> str:
@@ -51,19 +60,20 @@ def digest(run: runs.Run) -> str:
 
 
 def find(name: str, number: int, *, most: int) -> arc_grids.Query:
-    """A query: of a family, its `number`-th validation episode; of an ARC task of the training or evaluation sets, its
+    """A query: of a family, its `number`-th validation episode; of a published training task of ARC, its
     `number`-th test input. RunError where there is none. most: cells of a side, of a student of puzzles; else 0."""
     if name in NAMES:
         (*_, task) = families.episodes([name], "validation", number + 1, most=most or families.MOST)
         return arc_grids.Query(task, 0)
     if most:
         raise runs.RunError(f"--task {name}: this student solves puzzles; there are {', '.join(NAMES)}")
-    for version in arc.VERSIONS:
-        for tasks in arc.load(version).values():
-            for task in tasks:
-                if task.id == name and number < len(task.test):
-                    return arc_grids.Query(task, number)
-    raise runs.RunError(f"--task {name} --goal {number}: no such ARC task with so many test inputs, and no family")
+    for task in (task for version in arc.VERSIONS for task in arc.load(version)["training"]):
+        if task.id == name and number < len(task.test):
+            return arc_grids.Query(task, number)
+    raise runs.RunError(
+        f"--task {name} --goal {number}: no published training task of ARC with so many test inputs, and no family; "
+        "evaluation tasks are for the report alone"
+    )
 
 
 def frames(query: arc_grids.Query, *, most: int) -> np.ndarray:

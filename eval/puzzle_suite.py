@@ -1,4 +1,4 @@
-"""The families suite of `eval.benchmark`: students of small puzzles on test episodes that nothing else has drawn."""
+"""The families suite of `eval.benchmark`: students of small puzzles on episodes drawn apart from those of training."""
 
 import dataclasses
 import json
@@ -6,17 +6,19 @@ import json
 from bridge import families
 from eval import origin, page, puzzle_page, puzzle_rows, puzzles, report, runs, ticker
 from eval.options import Config
+from train import puzzles as training
 
 COUNT = {"quick": 50, "standard": 200, "full": 1000}
 """Queries of each family."""
 
 
-def benchmark(options: Config, *, command: str, split: str) -> report.Report:
+def benchmark(options: Config, url: str, *, command: str, split: str) -> report.Report:
     """Ask, judge, write the report folder with every answer in ARC Prize form."""
     students = sorted(runs.load(options.run, "last"), key=lambda run: run.seed)
     for run in students:
-        if run.record.student.grid is None:
-            raise runs.RunError(f"{run.folder} solves no grids: train one with --stage end-to-end --store families")
+        check(run, url)
+    if options.suite not in ("", training.URL) or options.control or options.resume:
+        raise runs.RunError(f"{url} has the suite families alone, which has no --control and nothing to --resume")
     count, most = COUNT[options.level], students[0].record.student.grid.cells
     given = {"split": split, "seed": options.seed, "most": most}
     trained, new = ([family.name for family in part] for part in (families.FAMILIES, families.HELD_OUT))
@@ -40,3 +42,15 @@ def benchmark(options: Config, *, command: str, split: str) -> report.Report:
     (raw / "predictions.json").write_text(json.dumps(puzzles.predictions(found["normal"][0])))
     page.write(options.out, made, puzzle_page.drawn(found["normal"][0]))
     return made
+
+
+def check(run: runs.Run, url: str) -> None:
+    """RunError where a run solves no puzzles of the size that is asked for."""
+    student = run.record.student
+    if student.grid is None or student.vision.crop:
+        raise runs.RunError(f"{run.folder} solves no puzzles: train one with --stage end-to-end --store families")
+    if student.grid.cells != training.size(url):
+        raise runs.RunError(
+            f"{run.folder} solves puzzles of up to {student.grid.cells} cells a side, --store {url} holds others: "
+            "leave --store out"
+        )

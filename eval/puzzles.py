@@ -1,5 +1,5 @@
-"""The families suite: small puzzles that nobody has seen, exactly right or not, and whether the rule was read from the
-demonstrations."""
+"""The families suite: small puzzles drawn apart from those of training, exactly right or not, and whether the rule was
+read from the demonstrations."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from bridge import arc, families
-from bridge.arc import Task
+from bridge.arc import Pair, Task
 from eval import grid_wall
 from eval.grid_thought import Thinker
 from eval.ticker import Tick
@@ -39,17 +39,42 @@ class Asked:
 def ask(
     names: Sequence[str], count: int, condition: str, *, split: str, seed: int = 0, most: int = families.MOST
 ) -> list[Asked]:
-    """`count` queries of each family."""
+    """`count` queries of each family. The other episode is the next one whose rule answers the query otherwise, where
+    there is one: then a right answer was not read from what was shown."""
     tasks = {name: list(families.episodes([name], split, count, seed=seed, most=most)) for name in names}
     found = []
-    for place, name in enumerate(names):
-        other = tasks[names[(place + 1 + len(names) // 2) % len(names)]] if condition == "other_family" else tasks[name]
-        given = other if condition == "normal" else [*other[1:], other[0]]
-        pairs = list(zip(given, tasks[name], strict=True))
+    for place, (name, mine) in enumerate(tasks.items()):
+        given = mine
+        if condition == "other_family":
+            shown = tasks[names[(place + 1 + len(names) // 2) % len(names)]]
+            given = [*shown[1:], shown[0]]
+        elif condition == "other_episode":
+            given = [mine[index] for index in partners(name, mine, split, seed=seed)]
+        pairs = list(zip(given, mine, strict=True))
         frames = np.stack([_frames(shown, asked, most) for shown, asked in pairs])
-        answers = np.stack([puzzles.canvas(task.test[0].output, most) for task in tasks[name]])
+        answers = np.stack([puzzles.canvas(task.test[0].output, most) for task in mine])
         found.append(Asked(name, condition, frames, answers))
     return found
+
+
+def partners(name: str, tasks: Sequence[Task], split: str, *, seed: int) -> list[int]:
+    """For each of a family's episodes the next whose rule gives its query another answer; the next where none does."""
+    family, count = families.find(name), len(tasks)
+    rules = [family.draw(families.stream(name, split, number, seed=seed))[0] for number in range(count)]
+    found = []
+    for number, task in enumerate(tasks):
+        others = [(number + away) % count for away in range(1, count)] if family.parametric else []
+        strange = (other for other in others if not _answers(rules[other], task.test[0]))
+        found.append(next(strange, (number + 1) % count))
+    return found
+
+
+def _answers(rule: families.Rule, pair: Pair) -> bool:
+    """Whether a rule gives a pair's output; one that cannot be applied (nothing of its colour to crop) does not."""
+    try:
+        return np.array_equal(rule(pair.input), pair.output)
+    except IndexError:
+        return False
 
 
 def _frames(shown: Task, asked: Task, most: int) -> np.ndarray:

@@ -12,19 +12,25 @@ from bridge import store
 from eval.arc_grids import Attempts, Query
 from eval.ticker import Tick
 from student_jax.student import Student
-from train import seed_tokens
+from train import data, seed_tokens
 
 BATCH = 16
 
 
-def solve(student: Student, reader: store.Reader, asked: Sequence[Query], tick: Tick) -> list[Attempts]:
+def solve(student: Student, reader: store.Reader, asked: Sequence[Query], tick: Tick, *, split: str) -> list[Attempts]:
     """One answer a query, of the true size: it cannot tell sizes, so it is told them. DataError where the store lacks
-    the test split."""
+    the split, or some of these tasks."""
     graph, state = nnx.split(student)
     state, found = nnx.to_pure_dict(state), {}
     tokens = reader.manifest.teacher.tokens
     read = functools.partial(reader.read, "image_tokens", length=tokens)
-    kept = seed_tokens.asked(reader, "test", leave_one_out=False)
+    wanted = {(query.task.id, query.index) for query in asked}
+    kept = [one for one in seed_tokens.asked(reader, split, leave_one_out=False) if (one.task, one.pair) in wanted]
+    if missing := wanted - {(one.task, one.pair) for one in kept}:
+        raise data.DataError(
+            f"the store lacks {len(missing)} of the queries, task {min(missing)[0]} among them; extract "
+            "all tasks to compare with a student that reads it"
+        )
     for first in range(0, len(kept), BATCH):
         chosen = kept[first : first + BATCH]
         rows = [chosen[i % len(chosen)] for i in range(BATCH)]

@@ -9,7 +9,7 @@ import tyro
 
 StageName = Literal["components", "orchestration", "end-to-end", "beyond"]
 ComponentName = Literal["vision", "language", "attention", "control", "grid"]
-PresetName = Literal["tiny", "standin", "sage_48m", "cells", "seed"]
+PresetName = Literal["tiny", "standin", "sage_48m", "cells", "cells_48m", "seed"]
 
 
 class ConfigError(ValueError):
@@ -246,6 +246,9 @@ PRESETS: dict[str, Preset] = {
     "sage_48m": Preset("sage_48m", Recipe(batch=64, lr=5e-4, ema=0.999), Loop(eval_every=500, share_every=500)),
     # ARC's grids, an hour on two cores.
     "cells": Preset("cells", Recipe(batch=16, steps=3000, optimiser="muon", lr=8e-3), Loop(eval_every=500)),
+    "cells_48m": Preset(
+        "cells_48m", Recipe(batch=64, steps=50_000, optimiser="muon", lr=3e-3, ema=0.999), Loop(eval_every=1000)
+    ),
     # The user's own recipe: batch 16, 100 epochs, lr 1e-4, cosine, bf16; the store holds out 10 % of the tasks.
     "seed": Preset(
         "sage_48m", Recipe(batch=16, epochs=100.0, lr=1e-4, ema=0.999), Loop(eval_every=500, share_every=500)

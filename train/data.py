@@ -46,7 +46,7 @@ class Frames:
         missing = [name for name in (*features, "cells") if name not in reader.manifest.features]
         if missing:
             raise DataError(f"the store lacks {missing}; extract again with --features including them")
-        self._rows, self._starts = reader.frames(split)
+        self._rows, self._starts = (part[trainable(reader, split)] for part in reader.frames(split))
         self.tokens = reader.manifest.teacher.tokens
         self._features, self._cached = features, {}
         self._padding = reader.manifest.extraction.get("padding", "white")
@@ -88,6 +88,17 @@ class Frames:
         return len(self) * (
             sum(self.tokens * kinds[name].row_bytes for name in self._features) + kinds["cells"].row_bytes
         )
+
+
+def trainable(reader: store.Reader, split: str) -> np.ndarray:
+    """Which frames of a split may be learned from, bool [n]: of ARC-AGI-2's training tasks, most of which were
+    published before, only those that share nothing with what ARC-AGI-1 holds out."""
+    records = reader.records(split)
+    known = np.ones(len(records), bool)
+    if split == "train" and reader.manifest.extraction.get("dataset") == "arc2":
+        allowed, tasks = {task.id for task in arc.trainable(2, 1)}, reader.manifest.records["task"]
+        known = np.array([tasks[i] in allowed for i in records], bool)
+    return np.repeat(known, reader.counts["frame"][records])
 
 
 def order(size: int, *, batch: int, seed: int) -> grain.MapDataset:

@@ -29,6 +29,7 @@ def open_material(
 ) -> Material:
     """Both splits of the store. known: the tokenizer to keep using; None trains one on the training instructions."""
     preset = config.PRESETS[options.preset].student
+    check(options.preset, preset, reader, stage, options)
     if reader.manifest.task == puzzles.URL:
         splits = (puzzles.Episodes(split, reader.most) for split in puzzles.LENGTH)
         return Material(loop.Sources(*splits), puzzles.student(preset, reader.most), None)
@@ -63,6 +64,23 @@ def open_material(
         visited = [open_visited(url, reader, features, lexicon, settings, room) for url in options.also]
         return Material(loop.Sources(robot_data.Joined([train, *visited]), validation), settings, lexicon)
     return Material(loop.Sources(train, validation), settings, lexicon)
+
+
+def check(
+    name: str, preset: str, reader: store.Reader | puzzles.Generated, stage: stages.Stage, options: config.Config
+):
+    """ConfigError where the preset has no student of this kind, naming those that do."""
+    kind, known = "", ()
+    if reader.manifest.task == puzzles.URL:
+        kind, known = "small puzzles", tuple(presets.PUZZLES)
+    elif options.instead.baseline:
+        kind, known = "the original student", tuple(presets.SEEDS)
+    elif stage is stages.ARC_GRID:
+        kind, known = "ARC's grids", presets.SOLVERS
+    elif reader.manifest.task == "robot":
+        kind, known = "a robot", tuple(each for each in presets.PRESETS if each not in presets.SOLVERS)
+    if kind and preset not in known:
+        raise config.ConfigError(f"--preset {name} has no student of {kind}; there is {', '.join(known)}")
 
 
 def speech(

@@ -103,7 +103,7 @@ def test_a_parametric_rule_cannot_be_known_without_its_demonstrations(family):
     assert right / 200 <= 0.15
 
 
-def test_the_same_seed_gives_the_same_and_splits_share_no_pair():
+def test_the_same_seed_gives_the_same_and_splits_draw_apart():
     def digest(split, seed=0):
         content = [
             p.input.tobytes() + p.output.tobytes()

@@ -1,5 +1,6 @@
 """ARC's evaluation tasks: what is shown, how views are undone, how votes are counted, and what a row means."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -106,6 +107,10 @@ def test_a_gain_is_paired_by_task(tasks):
                                                      - other.by_task(lambda one: one.solved(2)))))  # fmt: skip
     assert gain.ci_low <= gain.value <= gain.ci_high
     assert mine.gain(mine)[0].ci_low == mine.gain(mine)[0].ci_high == 0
+    none = arc_grid_rows.Book("arc1", [attempts(tasks, right=[0])] * 2, CONTEXT, 200, 0)
+    empty, _ = none.gain(dataclasses.replace(none, name="alone"))
+    assert empty.ci_low < -0.1 < 0 < 0.1 < empty.ci_high, "two noughts of twelve tasks are not known to be equal"
+    assert "by seed: +0.0000, +0.0000; t over seeds" in empty.note
 
 
 def test_the_share_of_the_probe_is_judged_where_it_solves_anything(tasks):
@@ -113,6 +118,8 @@ def test_the_share_of_the_probe_is_judged_where_it_solves_anything(tasks):
         arc_grid_rows.Book("arc1", [attempts(tasks, right=right)], CONTEXT, 200, 0, name)
         for name, right in (("student", [1, 0]), ("probe", [1]), ("probe", [0]))
     )
+    few = dataclasses.replace(probe, found=[attempts(tasks, right=[1] + [0] * 11)])
+    assert (mine.share_of(few)[0].ci_high, mine.share_of(few)[0].passed) == (None, None), "one task is no measure"
     (solved, cells), (empty, _) = mine.share_of(probe), mine.share_of(lost)
     assert solved.value == pytest.approx(float(np.mean(mine.by_task(lambda one: one.solved(2)))))
     assert solved.passed is False

@@ -27,11 +27,31 @@ def test_the_query_is_the_same_whatever_the_demonstrations():
             assert (one.frames[:, :-1] != changed.frames[:, :-1]).any(axis=(1, 2, 3)).all()
 
 
-def test_no_output_of_a_query_is_among_its_frames():
-    for one in asked(names=NAMES, count=20):
+def test_a_query_without_its_output_has_the_same_frames(monkeypatch):
+    shown = [one.frames for one in asked(names=NAMES, count=20)]
+    blank = families.episode
+
+    def blanked(*given, **more):
+        task = blank(*given, **more)
+        return dataclasses.replace(task, test=(arc.Pair(task.test[0].input, np.zeros((1, 1), np.int8)),))
+
+    monkeypatch.setattr(families, "episode", blanked)
+    for one, before in zip(asked(names=NAMES, count=20), shown, strict=True):
         assert one.frames.shape[1:] == (7, 6, 6)
-        same = (one.frames[:, -1] == one.answers).all(axis=(1, 2))
-        assert not same.any()
+        np.testing.assert_array_equal(one.frames, before)
+
+
+@pytest.mark.parametrize("family", [each for each in families.FAMILIES if each.parametric], ids=lambda each: each.name)
+def test_the_rule_of_the_other_episode_answers_otherwise(family):
+    tasks = list(families.episodes([family.name], "test", 40))
+    for task, other in zip(tasks, puzzles.partners(family.name, tasks, "test", seed=0), strict=True):
+        rule, _ = family.draw(families.stream(family.name, "test", other))
+        assert not puzzles._answers(rule, task.test[0])
+
+
+@pytest.mark.parametrize("words", [["--suite", "sage"], ["--control", "a=b"], ["--store", "families-10"]])
+def test_what_does_not_fit_puzzles_is_refused(puzzled, tmp_path, words):
+    assert benchmark.main(["--run", str(puzzled), "--out", str(tmp_path), "--quick", *words]) == 2
 
 
 def test_a_right_answer_is_right_in_every_cell_and_in_size():
@@ -48,9 +68,9 @@ def test_a_right_answer_is_right_in_every_cell_and_in_size():
     assert not found.exact[0, 0]
     assert found.size[0]
     assert found.exact[0, 2:].all()
-    if (one.answers[1] == arc.OUTSIDE).any():
-        assert not found.size[1]
-        assert found.cells[1] == 1
+    assert (one.answers[1] == arc.OUTSIDE).any()
+    assert not found.size[1]
+    assert found.cells[1] == 1
 
 
 def test_the_trivial_solve_next_to_nothing():
