@@ -91,7 +91,8 @@ def benchmark(options: Config, command: str) -> report.Report:
         simulated = "metaworld" in possible
         return robot.benchmark(options, reader, url, command=command, split=SPLIT, simulated=simulated)
     first = record.read(options.run[0])
-    if first.student.grid is not None and first.config.stage != "components":
+    solves = first.student.grid is not None or first.student.seed is not None
+    if solves and first.config.stage != "components":
         return arc_grid_suite.benchmark(options, reader, url, command=command, split=SPLIT)
     return _arc(options, reader, url, command)
 

@@ -69,7 +69,7 @@ def test_every_attempt_lies_beside_the_report(out, asked):
 
 def test_answers_are_timed_on_published_tasks(rows):
     assert rows["arc.grid_p50.test"].value > 0
-    assert "16 views" in rows["arc.task_p50.test"].note
+    assert "8 views" in rows["arc.task_p50.test"].note
 
 
 def test_re_arc_is_there_where_its_generators_are(monkeypatch):
