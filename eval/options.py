@@ -37,7 +37,8 @@ class Config:
     has read."""
 
     suite: Literal["", "arc", "families", "metaworld", "robot", "sage"] = ""
-    """arc: vision and speed on ARC tasks; families: small puzzles; metaworld: closed loop in the simulator; robot:
+    """arc: ARC tasks, for a vision component how close and fast it is, for a student of grids what it solves; families:
+    small puzzles; metaworld: closed loop in the simulator; robot:
     against the store alone, for robots without a simulator; sage: what the orchestrator is worth (runs of --stage
     orchestration, or end-to-end from one). Default: what the store holds."""
     run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
@@ -57,7 +58,7 @@ class Config:
     seed: int = 0
     """Of everything drawn: bootstrap, task sample, reads, the student's noise."""
     preset: Literal["full", "quick"] = "full"
-    """quick: under a minute for arc and robot, minutes for metaworld, on a sample and with fewer repeats."""
+    """quick: about a minute for vision and robot, minutes for grids and metaworld, on a sample, with fewer repeats."""
     quick: bool = False
     """The same as --preset quick."""
     full: bool = False

@@ -18,7 +18,7 @@ from eval.teacher import Runner, Teacher
 def solve(
     teacher: Teacher, dataset: str, asked: Sequence[Query], path: pathlib.Path, *, runner: Runner | None = None
 ) -> tuple[list[Attempts], str]:
-    """One answer a query, and "" or why there are none. What `path` holds of this teacher is not asked again."""
+    """One answer a query, and "" or why there are none. Nothing is asked where `path` holds all of this teacher."""
     tasks = list(dict.fromkeys(query.task.id for query in asked))
     found = held(path, teacher.digest)
     if missing := [task for task in tasks if task not in found]:
