@@ -107,7 +107,7 @@ arc: $(STAMP)
 		set -- $$part; out=runs/arc/seed-$$1; shift; $(ORIGINAL) --out $$out "$$@" $(call go_on,$$out) || exit 1; done
 	$(BIN)/python -m eval.benchmark $(SEEDS:%=--run runs/arc/taught-%) --store $(TOKENS_ARC) --teacher standin-arc \
 		--control alone=$$(echo $(SEEDS:%=runs/arc/alone-%) | tr ' ' ',') --control seed=runs/arc/seed-repaired \
-		$(foreach part,padding sums projector original,--control seed-$(part)=runs/arc/seed-$(part)) \
+		$(foreach part,padding sums projector original,--control seed_$(part)=runs/arc/seed-$(part)) \
 		--out runs/report-arc
 	$(BIN)/python -m eval.explain --run runs/arc/taught-0 --task 00576224 --out runs/explain-arc
 

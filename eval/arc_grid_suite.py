@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,6 +117,8 @@ def load(options: Config, reader: store.Reader, url: str) -> list[Named]:
     found = [(STUDENT, options.run), *map(contestants.parse, options.control)]
     taken = [STUDENT, PROBE, *arc_grids.TRIVIAL]
     for name, _ in found[1:]:
+        if not re.fullmatch("[a-z0-9_]+", name):
+            raise runs.RunError(f"--control {name}=...: the name of a row has a-z, 0-9 and _ alone")
         if name in taken:
             raise runs.RunError(f"--control {name}=...: that name is in the table already; choose another")
         taken.append(name)

@@ -96,6 +96,7 @@ def test_a_rule_that_gives_too_little_is_left_out(monkeypatch):
     [
         (["--control", "student={cells}"], "choose another"),
         (["--control", "probe={cells}"], "choose another"),
+        (["--control", "not-a-row={cells}"], "a-z, 0-9 and _ alone"),
         (["--control", "a={cells}", "--control", "a={cells}"], "choose another"),
         (["--control", "a={puzzled}"], "solves no ARC grids"),
         (["--run", "{puzzled}"], "solves no ARC grids"),
