@@ -12,8 +12,10 @@ from train import warm
 from train.actor import Effort
 
 STUDENT, DEMONSTRATIONS = "student", "demonstrations"
-OWN = ("energy", "demonstration", "objects", "cells")
+OWN = ("energy", "demonstration", "objects")
 """Losses that need no teacher, or (energy) reach nothing but the head that predicts the error."""
+OF_GRIDS = ("cells", "features")
+"""Losses of students of grids, which no student that acts has."""
 OF_H = ("saliency", "foresight", "confidence")
 """Losses that a student without an H-module does not have, whatever their weights."""
 EFFORTS = {
@@ -101,7 +103,7 @@ def _check_body(run: runs.Run, reader: store.Reader, url: str) -> None:
 def taught_by_teacher(run: runs.Run) -> list[str]:
     """Losses of a run that came from the teacher."""
     weights = dataclasses.asdict(run.record.config.loss)
-    without = OWN if run.record.student.h_module else (*OWN, *OF_H)
+    without = (*OWN, *OF_GRIDS, *(() if run.record.student.h_module else OF_H))
     return [name for name, weight in weights.items() if weight and name not in without]
 
 

@@ -184,12 +184,18 @@ def save(decoder: GridDecoder, folder: pathlib.Path) -> None:
 
 
 def load(folder: pathlib.Path) -> GridDecoder:
-    """The decoder that `save` wrote into a folder, in eval mode."""
+    """The decoder that `save` wrote into a folder, in eval mode; FileNotFoundError or ValueError where there is none."""
     if missing := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
         raise FileNotFoundError(
             f"no grid decoder in {folder}: {', '.join(missing)} missing. "
             "Train one: python -m teacher_torch.posttrain --task arc (--teacher FOLDER for another teacher)"
         )
     decoder = GridDecoder(DecoderConfig(**json.loads((folder / CONFIG).read_text())))
-    decoder.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    try:
+        decoder.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the grid decoder in {folder} is of an earlier version of this project; train it again: python -m "
+            "teacher_torch.posttrain --task arc (--teacher FOLDER for one over a teacher that stays as it is)"
+        ) from error
     return decoder.eval()

@@ -1,8 +1,10 @@
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from bridge import arc
@@ -227,6 +229,15 @@ def test_its_probe_answers_published_tasks(finished, tmp_path, capsys):
     assert solve.main([*arguments, "--digest", "other"]) == 2
     assert solve.main(["--teacher", str(finished), "--tasks", "nothing", "--out", str(out)]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_a_decoder_of_an_earlier_version_says_how_to_make_it_again(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "old")
+    path = tmp_path / "old" / decoder.WEIGHTS
+    kept = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({name: kept[name] for name in list(kept)[1:]}, path)
+    with pytest.raises(ValueError, match="train it again"):
+        decoder.load(tmp_path / "old")
 
 
 def test_vision_pixels_are_the_teacher_s_own():
