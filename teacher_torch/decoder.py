@@ -184,7 +184,7 @@ def save(decoder: GridDecoder, folder: pathlib.Path) -> None:
 
 
 def load(folder: pathlib.Path) -> GridDecoder:
-    """The decoder that `save` wrote into a folder, in eval mode; FileNotFoundError or ValueError where there is none."""
+    """The decoder that `save` wrote, in eval mode; FileNotFoundError or ValueError where there is none that fits."""
     if missing := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
         raise FileNotFoundError(
             f"no grid decoder in {folder}: {', '.join(missing)} missing. "
