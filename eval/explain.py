@@ -97,7 +97,7 @@ def recorded(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray
         raise runs.RunError(f"{folder / FILE} not found: explain an episode into --out first")
     try:
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        with np.load(folder / INPUTS) as stored:
+        with (folder / INPUTS).open("rb") as file, np.load(file) as stored:
             given = {name: stored[name] for name in stored}
         kinds = {"run": str, "atp": (int, float), "price": (int, float, type(None)), "policy": str, "decisions": list}
         if wrong := [name for name, kind in kinds.items() if not isinstance(about[name], kind)]:

@@ -165,7 +165,7 @@ def load(folder: pathlib.Path) -> trust.Witness:
 
 
 def _load(folder: pathlib.Path) -> trust.Witness:
-    with np.load(folder / FILE) as stored:
+    with (folder / FILE).open("rb") as file, np.load(file) as stored:  # numpy leaves a damaged file open
         views = sum(name.startswith("usual") and name.endswith("limit") for name in stored)
 
         def part(name: str) -> trust.Linear:
