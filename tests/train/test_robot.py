@@ -319,5 +319,8 @@ def test_a_run_for_another_robot_is_no_beginning(robot_stored, tmp_path, capsys)
 
 
 def test_a_stage_for_robots_needs_a_store_of_one(stored, tmp_path, capsys):
-    assert run(stored, tmp_path / "x", "--stage", "end-to-end", "--steps", "2") == 2
+    assert run(stored, tmp_path / "x", "--stage", "orchestration", "--steps", "2") == 2
     assert "'arc'" in capsys.readouterr().err
+    assert run(stored, tmp_path / "x", "--stage", "end-to-end", "--steps", "2") == 2
+    assert "there is cells" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists(), "what cannot be trained leaves no run behind"
