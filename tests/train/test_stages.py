@@ -17,7 +17,7 @@ def tiny() -> Student:
     return Student(presets.make("tiny", student_config.Target(width=8, grid=3)), rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("stage", ["orchestration", "end-to-end", "beyond"])
+@pytest.mark.parametrize("stage", ["orchestration", "beyond"])
 def test_a_stage_not_built_yet_says_so_and_lists_what_is(stage):
     with pytest.raises(config.ConfigError, match=rf"--stage {stage} is not built yet.*--component vision"):
         stages.select(config.Config(stage=stage), "arc")
