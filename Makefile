@@ -109,7 +109,7 @@ arc: $(STAMP)
 		--control alone=$$(echo $(SEEDS:%=runs/arc/alone-%) | tr ' ' ',') --control seed=runs/arc/seed-repaired \
 		$(foreach part,padding sums projector original,--control seed_$(part)=runs/arc/seed-$(part)) \
 		--out runs/report-arc
-	$(BIN)/python -m eval.explain --run runs/arc/taught-0 --task 00576224 --out runs/explain-arc
+	$(BIN)/python -m eval.explain --run runs/arc/taught-0 --task 007bbfb7 --out runs/explain-arc
 
 # How the shipped robot stand-in was made, again from nothing: two hours on two idle cores.
 TEACHERS := runs/teachers
