@@ -60,18 +60,18 @@ def digest(run: runs.Run) -> str:
 
 
 def find(name: str, number: int, *, most: int) -> arc_grids.Query:
-    """A query: of a family, its `number`-th validation episode; of a published training task of ARC, its
-    `number`-th test input. RunError where there is none. most: cells of a side, of a student of puzzles; else 0."""
+    """A query: of a family, its `number`-th validation episode; of a task of ARC's training or validation split, its
+    `number`-th test input. RunError where there is none. most: cells of a side, of a student of puzzles."""
     if name in NAMES:
         (*_, task) = families.episodes([name], "validation", number + 1, most=most or families.MOST)
         return arc_grids.Query(task, 0)
     if most:
         raise runs.RunError(f"--task {name}: this student solves puzzles; there are {', '.join(NAMES)}")
-    for task in (task for version in arc.VERSIONS for task in arc.load(version)["training"]):
+    for task in (*arc_tasks.known("train"), *arc_tasks.known("validation")):
         if task.id == name and number < len(task.test):
             return arc_grids.Query(task, number)
     raise runs.RunError(
-        f"--task {name} --goal {number}: no published training task of ARC with so many test inputs, and no family; "
+        f"--task {name} --goal {number}: no task of ARC to train on or validate with so many test inputs, no family; "
         "evaluation tasks are for the report alone"
     )
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bridge import arc
 from eval import control, decisions, explain, explain_episode, explain_grid, runs
 from train import cycle
 
@@ -195,3 +196,13 @@ def test_a_grid_that_is_not_there_is_an_error(puzzled, tmp_path, capsys):
     assert "recolour" in capsys.readouterr().err
     assert explain.main(["--run", str(puzzled), "--condition", "covered", "--out", str(tmp_path)]) == 2
     assert "nothing disturbs" in capsys.readouterr().err
+
+
+def test_tasks_that_are_reported_are_not_looked_at():
+    """ARC-2's training set holds most of ARC-1's evaluation tasks again."""
+    reported = [task.id for task in arc.splits(1)["test"]]
+    again = {task.id for task in arc.load(2)["training"]}
+    for name in (reported[0], next(name for name in reported if name in again)):
+        with pytest.raises(runs.RunError, match="no family"):
+            explain_grid.find(name, 0, most=0)
+    assert explain_grid.find(arc.splits(1)["validation"][0].id, 0, most=0).index == 0
