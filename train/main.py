@@ -21,6 +21,7 @@ from train import (
     metrics,
     optim,
     puzzles,
+    recipes,
     record,
     sharding,
     sources,
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; 0 when training is over, 2 on bad input, 3 on a non-finite loss, 128 + n after signal n."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        options = config.parse(argv)
+        options = recipes.parse(argv)
         return in_rounds(options, argv) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
