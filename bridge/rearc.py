@@ -33,11 +33,6 @@ def available() -> bool:
     return _home() is not None
 
 
-def ids() -> list[str]:
-    """Of all tasks that there are generators for."""
-    return sorted(name.removeprefix("generate_") for name in dir(_modules()[0]) if name.startswith("generate_"))
-
-
 def task(name: str, seed: int, *, shown: int = 3) -> Task:
     """A fresh instance of a rule: demonstrations and one query, all different; those that its verifier refuses are left
     out. The same seed gives the same one. ReArcError where there is none."""

@@ -46,7 +46,8 @@ class Frames:
         missing = [name for name in (*features, "cells") if name not in reader.manifest.features]
         if missing:
             raise DataError(f"the store lacks {missing}; extract again with --features including them")
-        self._rows, self._starts = (part[trainable(reader, split)] for part in reader.frames(split))
+        allowed = trainable(reader, split)
+        self._rows, self._starts = (part[allowed] for part in reader.frames(split))
         self.tokens = reader.manifest.teacher.tokens
         self._features, self._cached = features, {}
         self._padding = reader.manifest.extraction.get("padding", "white")
