@@ -53,9 +53,7 @@ class Reason(enum.IntEnum):
     """Why a sample stopped. RUNNING never leaves `refine`."""
 
     RUNNING = 0
-    CONVERGED = (
-        1  # the best energy fell by less than `min_fall` over the patience window, and the energy stayed beside it
-    )
+    CONVERGED = 1  # the best energy fell by less than `min_fall` over the patience window, and it stayed beside it
     FEASIBLE = 2  # energy <= halt.feasible
     MAX_STEPS = 3
     BUDGET = 4
@@ -159,10 +157,7 @@ def _scored(irp: Irp, state: State) -> State:
 
 
 def unroll(irp: Irp, inputs: Inputs, key: Array, steps: int, *, first: State | None = None) -> list[State]:
-    """The states after 0, 1, ..., `steps` steps, without halting: for supervision of every step.
-
-    first: what `start` gave, where it is at hand.
-    """
+    """The states after 0, 1, ..., `steps` steps, none halted: to supervise every one. first: as in `refine`."""
     states = [start(irp, inputs, key) if first is None else first]
     for _ in range(steps):
         states.append(advance(irp, states[-1], inputs))
@@ -180,15 +175,13 @@ def refine(
     first: State | None = None,
     judged: bool = True,
 ) -> tuple[State, Trace]:
-    """Refine each sample until it halts or its `budget` of steps is used; return the lowest-energy state and the trace.
+    """Refine each sample until it halts or its `budget` of steps ends; return the first of lowest energy, and the trace.
 
     first: what `start` gave, where it is at hand. judged: whether its energy was taught; otherwise it stops nothing,
-    and the last state is returned. `scan` runs max_steps with a per-sample mask and has a reverse
-    gradient; `while` stops once every sample has halted. Both give the same result. A budget below one step returns the
-    initial state. Equal energies: the earlier state.
+    and the last state is returned. `scan` runs max_steps with a per-sample mask and has a reverse gradient; `while`
+    stops once every sample has halted. Both give the same result. A budget below one step returns the initial state.
     """
-    max_steps = irp.description.max_steps
-    halt = halt if judged else NEVER
+    max_steps, halt = irp.description.max_steps, halt if judged else NEVER
     state = start(irp, inputs, key) if first is None else first
     energy = jnp.broadcast_to(state.energy[:, None], (state.energy.shape[0], max_steps + 1))
     reason = _judge(energy, jnp.int32(0), budget, max_steps=max_steps, halt=halt)
