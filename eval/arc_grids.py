@@ -16,7 +16,7 @@ from bridge.arc import Pair, Task
 from eval import grid_wall
 from eval.puzzles import rectangle
 from eval.ticker import Tick
-from student_jax import irp, layers
+from student_jax import irp
 from student_jax.student import Student
 from train import arc_tasks
 
@@ -102,7 +102,7 @@ def queries(tasks: Sequence[Task]) -> list[Query]:
 
 def solve(student: Student, asked: Sequence[Query], seen: Sequence[View], tick: Tick) -> list[Attempts]:
     """Every query seen in every way, and the votes counted."""
-    graph, state = nnx.split(layers.narrowed(student.folded()))
+    graph, state = nnx.split(student.resting())
     state, said = nnx.to_pure_dict(state), collections.defaultdict(dict)
     for batch in batches(asked, seen):
         codes = told(graph, state, batch, asked, seen)
@@ -145,7 +145,7 @@ def _program(graph: nnx.GraphDef) -> Callable:
 
 def timed(student: Student, query: Query, seen: Sequence[View]) -> tuple[grid_wall.Timed, grid_wall.Timed]:
     """An answer to one view of a query, and to all of them at once: what a task costs."""
-    graph, state = nnx.split(layers.narrowed(student.folded()))
+    graph, state = nnx.split(student.resting())
     cells = np.stack([query.frames(view, query.canvas) for view in seen])
     video, state = arc_tasks.render(cells)[:, :, None], nnx.to_pure_dict(state)
     one, whole = (grid_wall.measure(_program(graph), state, part) for part in (video[:1], video))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from student_jax import irp, layers
+from student_jax import irp
 from student_jax.sage import budget
 from student_jax.student import Student
 
@@ -30,7 +30,7 @@ class Thinker:
 
     def __init__(self, student: Student):
         self.student = student
-        self._graph, state = nnx.split(layers.narrowed(student.folded()))
+        self._graph, state = nnx.split(student.resting())
         self._state = nnx.to_pure_dict(state)
 
     def __call__(self, video: np.ndarray, *, atp: float, shown: np.ndarray | None = None) -> Thought:

@@ -16,7 +16,7 @@ from bridge.family_rules import Rule
 from eval import grid_wall
 from eval.grid_thought import Thinker
 from eval.ticker import Tick
-from student_jax import irp, layers
+from student_jax import irp
 from student_jax.student import Student
 from train import arc_tasks, puzzles
 
@@ -98,7 +98,7 @@ class Outcome:
 
 def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]:
     """The student's answers, judged."""
-    graph, state = nnx.split(layers.narrowed(student.folded()))
+    graph, state = nnx.split(student.resting())
     program, state = _program(graph), nnx.to_pure_dict(state)
     found = []
     for one in asked:
@@ -116,7 +116,7 @@ def solve(student: Student, asked: Sequence[Asked], tick: Tick) -> list[Outcome]
 
 def timed(student: Student, asked: Asked) -> grid_wall.Timed:
     """An answer to one query."""
-    graph, state = nnx.split(layers.narrowed(student.folded()))
+    graph, state = nnx.split(student.resting())
     video = arc_tasks.render(asked.frames[:1])[:, :, None]
     return grid_wall.measure(_program(graph), nnx.to_pure_dict(state), video)
 

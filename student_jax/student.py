@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from student_jax import config, cost, irp, sizes
+from student_jax import config, cost, irp, layers, sizes
 from student_jax import seed as original
 from student_jax.irps import control, grid, language, vision
 from student_jax.sage import h_module, orchestrator
@@ -94,6 +94,10 @@ class Student(nnx.Module):
             if name in self.modules:
                 setattr(other, name, getattr(self, name).folded())
         return other
+
+    def resting(self) -> "Student":
+        """The student as it rests between calls for inference: folded, its kernels held in their compute dtype."""
+        return layers.narrowed(self.folded())
 
     def table(self, inputs: irp.Inputs) -> dict[str, cost.Flops]:
         """FLOPs (and ATP) per module for inputs of these static shapes; their context is not needed."""
