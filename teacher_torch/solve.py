@@ -16,14 +16,18 @@ import torch
 import tyro
 
 from bridge import arc
-from teacher_torch import arc_batches, decoder, posttrain, provenance, records, request, standin
+from teacher_torch import arc_batches, decoder, identify, posttrain, provenance, records, request, standin
 from teacher_torch.groot import checkpoint
 from teacher_torch.groot.checkpoint import CheckpointError
 from teacher_torch.groot.config import ConfigError
 from teacher_torch.groot.tokenizer import TokenizerError
+from teacher_torch.plan import PlanError
 
 BATCH = 4
-USER_ERRORS = (FileNotFoundError, CheckpointError, ConfigError, TokenizerError, provenance.ProvenanceError, ValueError)
+USER_ERRORS = (
+    *(PlanError, ConfigError, CheckpointError, TokenizerError, provenance.ProvenanceError),
+    *(FileNotFoundError, ValueError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def solve(options: Options) -> dict[str, Any]:
-    """{"teacher": what it is, "answers": {task id: [{"attempt_1": grid}, ...]}}."""
+    """{"teacher": what it is, "answers": {task id: [{"attempt_1": grid}, ...]}}; one of USER_ERRORS where it cannot."""
+    identify.check_device(options.device)
     teacher = standin.resolve(options.teacher)
     if options.digest not in ("", teacher.digest):
         raise ValueError(f"--teacher {teacher.id} is {teacher.digest[:12]}, not {options.digest[:12]}: name that one")

@@ -229,6 +229,8 @@ def test_its_probe_answers_published_tasks(finished, tmp_path, capsys):
     assert solve.main([*arguments, "--digest", "other"]) == 2
     assert solve.main(["--teacher", str(finished), "--tasks", "nothing", "--out", str(out)]) == 2
     assert "nothing" in capsys.readouterr().err
+    assert solve.main([*arguments, "--device", "tpu9"]) == 2
+    assert "--device tpu9" in capsys.readouterr().err
 
 
 def test_a_decoder_of_an_earlier_version_says_how_to_make_it_again(finished, tmp_path):
