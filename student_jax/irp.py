@@ -53,7 +53,7 @@ class Reason(enum.IntEnum):
     """Why a sample stopped. RUNNING never leaves `refine`."""
 
     RUNNING = 0
-    CONVERGED = 1  # the best energy fell by less than `min_fall` over the patience window, and it stayed beside it
+    CONVERGED = 1  # the best energy fell less than `min_fall` over the patience window, and the energy stayed beside it
     FEASIBLE = 2  # energy <= halt.feasible
     MAX_STEPS = 3
     BUDGET = 4
@@ -175,7 +175,7 @@ def refine(
     first: State | None = None,
     judged: bool = True,
 ) -> tuple[State, Trace]:
-    """Refine each sample until it halts or its `budget` of steps ends; return the first of lowest energy, and the trace.
+    """Refine each sample until it halts or its `budget` of steps ends; return the first of lowest energy and the trace.
 
     first: what `start` gave, where it is at hand. judged: whether its energy was taught; otherwise it stops nothing,
     and the last state is returned. `scan` runs max_steps with a per-sample mask and has a reverse gradient; `while`
