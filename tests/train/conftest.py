@@ -33,7 +33,8 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_store():
-    """(folder, seed=0, poison=False) -> folder, a store of a few ARC-1 tasks; poison: one training frame has a NaN."""
+    """(folder, seed=0, poison=False, version=1) -> folder, a store of a few tasks of ARC-AGI-`version`; poison: one
+    training frame has a NaN."""
     return write
 
 
@@ -132,8 +133,8 @@ def brightness(tokens: np.ndarray) -> np.ndarray:
     return (bright / bright.sum(axis=1, keepdims=True)).reshape(-1)
 
 
-def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False) -> pathlib.Path:
-    chosen = [(split, task) for split, count in TASKS.items() for task in large(arc.splits(1)[split])[:count]]
+def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False, version: int = 1) -> pathlib.Path:
+    chosen = [(split, task) for split, count in TASKS.items() for task in large(arc.splits(version)[split])[:count]]
     records = [(split, record) for split, task in chosen for record in arc.records(task)]
     counts = np.array([len(record.cells) for _, record in records])
     teacher = manifest.Teacher(
@@ -155,7 +156,7 @@ def write(folder: pathlib.Path, *, seed: int = 0, poison: bool = False) -> pathl
             "kind": [record.kind for _, record in records],
             "split": [split for split, _ in records],
         },
-        extraction={"padding": "white"},
+        extraction={"padding": "white", "dataset": f"arc{version}"},
         group_records=16,
     )
     writer = store.create(folder, made)

@@ -80,6 +80,19 @@ def test_no_other_split_is_ever_read(reader, split):
         data.Frames(reader, split, features=FEATURES, cache_bytes=0.0)
 
 
+def test_a_store_of_arc_2_never_teaches_what_arc_1_holds_out(make_store, tmp_path):
+    reader = store.open(make_store(tmp_path, version=2))
+    held_out = {task.id for split in ("validation", "test") for task in arc.splits(1)[split]}
+    names, there = reader.manifest.records["task"], reader.records("train")
+    hidden, free = ([i for i in there if (names[i] in held_out) == kept] for kept in (True, False))
+    assert {names[i] for i in hidden} & {task.id for task in arc.splits(1)["test"]}, "else there is nothing to hold out"
+    cells = lambda chosen: [each.tobytes() for i in chosen for each in reader.record("cells", int(i))]  # noqa: E731
+    frames = data.Frames(reader, "train", features=FEATURES, cache_bytes=1e9)
+    taught = [each.tobytes() for each in frames.fetch("cells", np.arange(len(frames)))]
+    assert not set(taught) & set(cells(hidden))
+    assert taught == cells(free)
+
+
 def test_a_missing_feature_is_named(reader):
     with pytest.raises(data.DataError, match=r"\['saliency'\].*--features"):
         data.Frames(reader, "train", features=("saliency",), cache_bytes=0.0)
