@@ -40,6 +40,14 @@ def test_an_episode_keeps_its_promises(family):
         assert len(inputs) == 4, "no query is among its own demonstrations"
 
 
+def test_no_input_comes_twice_and_no_output_is_larger_than_may_be():
+    wide = lambda rng, most: np.ones((1, int(rng.integers(1, most + 1))), np.int8)  # noqa: E731
+    family = families.Family("few", False, family_rules.fixed(lambda grid: grid.repeat(2, axis=1), wide))
+    for seed in range(10):
+        task = families.episode(family, np.random.default_rng(seed), most=8)
+        assert sorted(pair.input.shape[1] for pair in pairs(task)) == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("name", ["recolour", "swap", "permute", "keep", "background"])
 def test_what_a_colour_becomes_is_shown_before_it_is_asked(name):
     """Cell by cell the rule is a table of colours; the demonstrations hold every line of it that the query needs."""

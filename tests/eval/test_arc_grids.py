@@ -27,6 +27,7 @@ def test_every_view_is_undone_exactly(tasks):
             np.testing.assert_array_equal(view.back(view.of(grid)), grid)
     plain = seen[0]
     np.testing.assert_array_equal(plain.of(tasks[0].train[0].input), tasks[0].train[0].input)
+    assert all((view.colours != plain.colours).any() and view.colours[0] == 0 for view in seen[1:])
 
 
 def test_no_output_of_a_query_is_ever_shown(tasks):
@@ -37,6 +38,18 @@ def test_no_output_of_a_query_is_ever_shown(tasks):
         hidden = arc_grids.Query(blanked, query.index)
         assert hidden.canvas == query.canvas
         np.testing.assert_array_equal(hidden.frames(arc_grids.views(1, seed=0)[0], query.canvas), frames)
+
+
+@pytest.mark.parametrize(("side", "canvas"), [(1, 10), (10, 10), (11, 16), (30, 30)])
+def test_the_canvas_is_the_smallest_that_holds_what_is_shown(side, canvas):
+    pair = Pair(np.zeros((1, side), np.int8), np.zeros((1, 1), np.int8))
+    assert arc_grids.Query(Task("wide", "x", (pair,), (pair,)), 0).canvas == canvas
+
+
+def test_the_nearest_demonstration_is_the_one_most_like_the_query(tasks):
+    for pair in tasks[0].train:
+        task = Task("known", "x", tasks[0].train, (Pair(pair.input, None),))
+        np.testing.assert_array_equal(arc_grids.nearest(arc_grids.Query(task, 0)), pair.output)
 
 
 def codes(grid, size=10):

@@ -27,6 +27,12 @@ def test_the_query_is_the_same_whatever_the_demonstrations():
             assert (one.frames[:, :-1] != changed.frames[:, :-1]).any(axis=(1, 2, 3)).all()
 
 
+def test_another_familys_demonstrations_are_none_of_its_own():
+    for one, strange in zip(asked(names=NAMES), asked("other_family", names=NAMES), strict=True):
+        own, others = ({row.tobytes() for row in each.frames[:, :-1]} for each in (one, strange))
+        assert not own & others
+
+
 def test_a_query_without_its_output_has_the_same_frames(monkeypatch):
     shown = [one.frames for one in asked(names=NAMES, count=20)]
     blank = families.episode
@@ -78,6 +84,15 @@ def test_the_trivial_solve_next_to_nothing():
         for name, said in puzzles.TRIVIAL.items():
             rate = puzzles.judge(one, said(one)[None], np.zeros(30)).exact.mean()
             assert rate <= 0.2, (one.family, name)
+
+
+def test_the_nearest_demonstration_is_the_one_most_like_the_query():
+    (one, _) = asked(count=1)
+    for number in range(3):
+        frames = one.frames.copy()
+        frames[:, -1] = frames[:, 2 * number]
+        told = puzzles.nearest(dataclasses.replace(one, frames=frames))
+        np.testing.assert_array_equal(told, frames[:, 2 * number + 1])
 
 
 def test_predictions_are_grids():
