@@ -7,6 +7,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
+from student_jax import attention
+
 
 class Statistic(nnx.Variable):
     """A constant that belongs to the weights (checkpointed, exported, set by training) but is never optimised."""
@@ -156,32 +158,6 @@ class Mlp(nnx.Module):
         return self.down(jax.nn.gelu(self.up(x), approximate=True))
 
 
-def attend(
-    query: Num[Array, "n q h c"],
-    key: Num[Array, "n k h c"],
-    value: Num[Array, "n k h c"],
-    mask: Bool[Array, "n k"] | Bool[Array, "n q k"] | None = None,
-) -> Float[Array, "n q d"]:
-    """Softmax attention, heads joined: both products accumulate in float32, softmax in float32.
-
-    `mask` says which keys may be read, by all queries or by each; where none may, the result is zero. Not
-    `jax.nn.dot_product_attention`: its second product accumulates in the compute dtype.
-    """
-    rows, queries, heads, channels = query.shape
-    logits = jnp.einsum("nqhd,nkhd->nhqk", query, key, preferred_element_type=jnp.float32) / channels**0.5
-    if mask is not None:
-        own = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
-        logits = jnp.where(own, logits, -1e30)
-        readable = mask if mask.ndim == 2 else mask.any(axis=1)
-        value = jnp.where(readable[:, :, None, None], value, jnp.zeros((), value.dtype))
-    weights = jax.nn.softmax(logits, axis=-1)
-    if mask is not None and mask.ndim == 3:
-        weights = jnp.where(own, weights, 0.0)
-    weights = weights.astype(value.dtype)
-    mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, value, preferred_element_type=jnp.float32)
-    return mixed.reshape(rows, queries, heads * channels)
-
-
 class Attention(nnx.Module):
     """Multi-head self-attention; a mask says which tokens may be read."""
 
@@ -194,7 +170,7 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "n t d"], mask: Bool[Array, "n t"] | None = None) -> Float[Array, "n t d"]:
         rows, tokens, width = x.shape
         split = self.qkv(x).reshape(rows, tokens, 3, self.heads, width // self.heads).astype(self.dtype)
-        return self.out(attend(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask))
+        return self.out(attention.attend(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask))
 
 
 class CrossAttention(nnx.Module):
@@ -217,7 +193,7 @@ class CrossAttention(nnx.Module):
         mask: Bool[Array, "n k"] | Bool[Array, "n q k"],
     ) -> Float[Array, "m t d"]:
         query = self.query(x).reshape(key.shape[0], -1, self.heads, x.shape[-1] // self.heads).astype(self.dtype)
-        return self.out(attend(query, key, value, mask).reshape(x.shape))
+        return self.out(attention.attend(query, key, value, mask).reshape(x.shape))
 
 
 class Block(nnx.Module):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from student_jax import layers
+from student_jax import attention, layers
 
 
 def products(function, *arguments):
@@ -102,11 +102,26 @@ def test_cross_attention_accumulates_in_float32_backward_too(dtype):
 def test_masked_keys_are_never_read_and_nothing_to_read_gives_zero():
     query, key, value = (jax.random.normal(jax.random.key(i), (2, 5, 2, 4)) for i in range(3))
     mask = jnp.ones((2, 5), bool).at[0, 3:].set(False).at[1].set(False)
-    mixed = layers.attend(query, key, value, mask)
-    np.testing.assert_allclose(mixed[:1], layers.attend(query[:1], key[:1, :3], value[:1, :3]), atol=1e-6)
+    mixed = attention.attend(query, key, value, mask)
+    np.testing.assert_allclose(mixed[:1], attention.attend(query[:1], key[:1, :3], value[:1, :3]), atol=1e-6)
     assert not np.asarray(mixed[1]).any()
-    poisoned = layers.attend(query, key.at[0, 3:].set(1e4), value.at[0, 3:].set(1e4), mask)
+    poisoned = attention.attend(query, key.at[0, 3:].set(1e4), value.at[0, 3:].set(1e4), mask)
     np.testing.assert_allclose(poisoned, mixed, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 5), (2, 4, 5)])
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_attention_says_the_same_whether_or_not_a_gradient_is_asked_for(shape, dtype, close):
+    sizes = ((2, 4, 2, 8), (2, 5, 2, 8), (2, 5, 2, 8))
+    given = [jax.random.normal(jax.random.key(i), size).astype(dtype) for i, size in enumerate(sizes)]
+    mask = None if shape is None else jax.random.bernoulli(jax.random.key(3), 0.5, shape).at[1].set(False)
+    alone = attention.attend(*given, mask)
+    beside_gradient, pull = jax.vjp(lambda *given: attention.attend(*given, mask), *given)
+    np.testing.assert_allclose(alone, beside_gradient, atol=close)
+    assert alone.dtype == jnp.float32
+    wanted = jax.vjp(lambda *given: attention.trained(*given, mask), *given)[1](alone)
+    for mine, its in zip(pull(alone), wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(mine, "f4"), np.asarray(its, "f4"))
 
 
 def test_masked_mean_counts_what_may_be_read():
