@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from bridge.embodiment import Embodiment
-from eval import card, policy, products
+from eval import card, policy, products, variants
 from eval.variants import Weights
 from student_jax import cost, irp
 from student_jax.student import Student
@@ -86,7 +86,7 @@ def meta(
         "reasons": {int(reason): reason.name.lower() for reason in irp.Reason},
         "atp": _table(student, shapes),
         "matrix": dataclasses.asdict(products.dominant(products.products(jax.make_jaxpr(call)(weights, shapes)))),
-        "parameters": sum(leaf.size for name, leaf in weights.items()),
+        "parameters": sum(leaf.size for name, leaf in weights.items() if not name.endswith(variants.SCALE)),
         "student": dataclasses.asdict(student.config),
         "tokenizer": kit.tokenizer,
         "digest": digest(weights),
@@ -155,7 +155,7 @@ def write(folder: pathlib.Path, meta: dict[str, Any], *, program: bytes, weights
     draft.mkdir(parents=True)
     contents = {"program": program, "weights.safetensors": safetensors.numpy.save(weights)}
     meta = meta | {"files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
-    contents["meta.json"] = (json.dumps(meta, indent=1, allow_nan=False) + "\n").encode()
+    contents["meta.json"] = _json(meta).encode()
     contents["README.md"] = card.text(meta, len(contents["weights.safetensors"])).encode()
     for name, content in contents.items():
         (draft / name).write_bytes(content)
@@ -164,3 +164,18 @@ def write(folder: pathlib.Path, meta: dict[str, Any], *, program: bytes, weights
     os.rename(draft, folder)
     shutil.rmtree(old, ignore_errors=True)
     return meta
+
+
+def note(folder: pathlib.Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Add what was found out about an artifact to its meta.json and model card; returns the meta."""
+    meta = json.loads((folder / "meta.json").read_text()) | found
+    size = (folder / "weights.safetensors").stat().st_size
+    for name, content in (("meta.json", _json(meta)), ("README.md", card.text(meta, size))):
+        draft = folder / f".{name}"
+        draft.write_text(content)
+        os.replace(draft, folder / name)
+    return meta
+
+
+def _json(meta: dict[str, Any]) -> str:
+    return json.dumps(meta, indent=1, allow_nan=False) + "\n"

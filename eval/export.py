@@ -92,13 +92,13 @@ def split(student: Student, body: Embodiment | None = None) -> tuple[dict[str, n
 
     def call(weights: Weights, given: Given) -> dict[str, Any]:
         model = nnx.merge(graph, jax.tree.unflatten(structure, [weights[name] for name in names]))
-        said = model(_inputs(given, body), given["atp"], given["trust"], jax.random.key(given["seed"]))
+        said = model(inputs(given, body), given["atp"], given["trust"], jax.random.key(given["seed"]))
         return _outputs(said, body)
 
     return weights, call
 
 
-def _inputs(given: Given, body: Embodiment | None) -> irp.Inputs:
+def inputs(given: Given, body: Embodiment | None) -> irp.Inputs:
     """As the student reads them: what is not given is blank."""
     blank = scoring.inputs(given["video"])
     present = {name: given[name] for name in ("state", "tokens", "token_mask") if name in given}

@@ -61,7 +61,7 @@ class Policy:
     def __init__(self, run: Callable[[dict[str, np.ndarray]], dict[str, Any]], meta: dict[str, Any]):
         """run: the program, from checked inputs by name to outputs by name, all numpy."""
         self.meta = meta
-        self._run = run
+        self.run = run
         self._words = Words(meta["tokenizer"], meta["language_length"]) if meta["tokenizer"] else None
 
     def act(self, observation, *, atp=None, trust=None, seed: int = 0) -> Decision:
@@ -73,7 +73,7 @@ class Policy:
         or [b, m] in the order of meta["modules"] (default 1); `seed` of the student's own noise. Waits for the result.
         Raises InputError naming the axis, dtype or range that does not fit.
         """
-        found = dict(self._run(self.given(observation, atp=atp, trust=trust, seed=seed)))
+        found = dict(self.run(self.given(observation, atp=atp, trust=trust, seed=seed)))
         actions = found.pop("actions", None)
         return Decision(**found, actions=None if actions is None else self._parts(actions))
 
