@@ -8,6 +8,8 @@ import pytest
 from bridge.transform import EmbodimentError
 from eval import artifact_actor, duel, export_command, report, rollouts
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture(scope="module")
 def folder(make_acting, tmp_path_factory):

@@ -18,6 +18,8 @@ OURS = ("bridge", "student_jax", "train", "eval", "teacher_torch")
 FOREIGN = ("flax", "torch", "optax", "orbax", "transformers", "tyro", "rich", "tensorstore", "scipy", "grain")
 POLICY = pathlib.Path(policy.__file__)
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def exported(run, out, *words):
     assert export_command.main(["--run", str(run), "--out", str(out), "--size", "32", "32", *words]) == 0
@@ -96,10 +98,8 @@ def test_meta_and_card_say_what_it_is(folder, robots):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_smaller_types_are_smaller_and_close(make_acting, folder, tmp_path, dtype, capsys):
     out = exported(make_acting(0), tmp_path / "it", "--dtype", dtype)
-    meta, weights = (
-        json.loads((out / "meta.json").read_text()),
-        safetensors.numpy.load_file(out / "weights.safetensors"),
-    )
+    meta = json.loads((out / "meta.json").read_text())
+    weights = safetensors.numpy.load_file(out / "weights.safetensors")
     kind = weights["vision.stem.0.attention.qkv.kernel"].dtype
     assert str(kind) == dtype
     sizes = [(one / "weights.safetensors").stat().st_size for one in (out, folder)]

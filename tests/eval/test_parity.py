@@ -13,6 +13,8 @@ from student_jax.student import Student
 CONTEXT = report.Context("random", "none", "tiny", 1, "cpu", "abc", "it")
 KIT = artifact.Kit((1, 1, 32, 32, 3))
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture(scope="module")
 def student():

@@ -29,6 +29,8 @@ HARD = [
     "a.b, c!",
 ]
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture(scope="module")
 def lexicon():
@@ -40,9 +42,8 @@ def folder(lexicon, tmp_path_factory):
     robot = config.Robot(sizes.ActionSpace(horizon=4, width=3, state=2))
     settings = presets.make("tiny", config.Target(width=8, grid=4), task="robot", robot=robot)
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
-    about = artifact.About(
-        "tiny", True, "arm", {}, {"id": "t", "provenance": "random", "licence": "none", "digest": "d"}
-    )
+    teacher = {"id": "t", "provenance": "random", "licence": "none", "digest": "d"}
+    about = artifact.About("tiny", True, "arm", {}, teacher)
     kit = artifact.Kit((1, 2, 32, 32, 3), body(), lexicon.to_json())
     export.write(folder, Student(settings, rngs=nnx.Rngs(0)), about, kit, platforms=("cpu",))
     return folder
@@ -86,9 +87,8 @@ def test_tokens_are_those_of_training(lexicon, loaded):
 def test_an_instruction_is_tokenized_once_and_not_for_ever(lexicon):
     remembered = policy.Words(lexicon.to_json(), LENGTH)
     asked = []
-    remembered._tokenizer = types.SimpleNamespace(
-        encode=lambda text: asked.append(text) or lexicon._tokenizer.encode(text)
-    )
+    encode = remembered._tokenizer.encode
+    remembered._tokenizer = types.SimpleNamespace(encode=lambda text: asked.append(text) or encode(text))
     for _ in range(3):
         remembered(["open the drawer", "close the drawer"], 2)
     assert asked == ["open the drawer", "close the drawer"]
