@@ -131,14 +131,17 @@ class Planner:
 
     def __call__(self, found: Run) -> tuple[Float[Array, " b"], Int[Array, " b"]]:
         """(ATP that it may spend, steps to take). An H-module's prediction decides, within m times the module's share
-        by trust (no limit where all are trusted alike); without one, or at a fixed `depth`, the share does."""
+        by trust (no limit where all are trusted alike). Without one a module's share is by trust and by what its steps
+        cost; what pays for all steps of all is not rationed. At a fixed `depth` whatever is left pays."""
         index = len(found.states)
+        if self.depth is not None:
+            steps = budget.affordable(found.left, self.prices[index], max_steps=self.most[index])
+            return found.left, jnp.minimum(steps, self.depth)
         shares = budget.shares(found.left, self.trust[:, index:])
-        if self.brief is None or self.depth is not None:
-            share = jnp.minimum(shares[:, 0] * budget.SLACK, found.left) if self.depth is None else found.left
-            steps = budget.affordable(share, self.prices[index], max_steps=self.most[index])
-            return share, steps if self.depth is None else jnp.minimum(steps, self.depth)
         caps = jnp.minimum(shares * shares.shape[1] * budget.SLACK, found.left[:, None])
+        if self.brief is None:
+            share = self._rationed(found.left, caps[:, 0], index)
+            return share, budget.affordable(share, self.prices[index], max_steps=self.most[index])
         taken = [account.steps[:, None] for account in found.accounts.values()]
         taken = jnp.concatenate([jnp.zeros((len(found.left), 0), jnp.int32), *taken], axis=1)
         caps = jnp.pad(caps, ((0, 0), (index, 0)))
@@ -146,6 +149,12 @@ class Planner:
             self.brief.log_error, self.choices, left=found.left, caps=caps, taken=taken, price=self.price
         )
         return caps[:, index], jnp.asarray(self.choices.steps)[best, index]
+
+    def _rationed(self, left: Float[Array, " b"], cap: Float[Array, " b"], index: int) -> Float[Array, " b"]:
+        """What module `index` may spend where nobody predicts what its steps are worth."""
+        needs = jnp.float32([price * most for price, most in zip(self.prices, self.most, strict=True)])[index:]
+        share = budget.shares(left, self.trust[:, index:] * needs[None])[:, 0] * budget.SLACK
+        return jnp.where(left >= needs.sum(), cap, jnp.minimum(share, left))
 
 
 def silenced(brief: h_module.Brief, which: list[int]) -> h_module.Brief:

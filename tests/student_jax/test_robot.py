@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from student_jax import config, irp, presets, sizes, student
+from student_jax.sage import budget
 
 KEY = jax.random.key(0)
 LIMIT = 48_500_000
@@ -68,6 +69,23 @@ def test_no_budget_is_every_first_state_and_no_budget_is_overdrawn(model, run, m
     assert np.all(np.asarray(out.atp) <= np.asarray(atp))
     assert [int(steps[0]) for steps in out.steps.values()] == [0, 0, 0]
     assert np.asarray(out.atp)[3] > np.asarray(out.atp)[2]
+
+
+def test_what_pays_for_every_step_buys_every_step_and_less_is_rationed_by_cost_and_trust(model, make_observation):
+    model = nnx.clone(model)
+    model.config = dataclasses.replace(model.config, halt=irp.NEVER)
+    given = make_observation(b=3, context=False)
+    steps = {name: module.description.max_steps for name, module in model.modules.items()}
+    full = budget.full(model.table(given), steps)
+    trust = jnp.ones((3, 3)).at[2, 0].set(0.05)
+    graph, weights = nnx.split(model)
+    run = jax.jit(lambda weights, given, atp: nnx.merge(graph, weights)(given, atp, trust, KEY))
+    rich = run(weights, given, jnp.full(3, full, jnp.float32))
+    assert {name: taken[:2].tolist() for name, taken in rich.steps.items()} == {n: [k, k] for n, k in steps.items()}
+    assert int(rich.steps["vision"][2]) < steps["vision"]
+    poor = run(weights, given, jnp.full(3, 0.67 * full, jnp.float32))
+    assert all(0 < int(poor.steps[name][0]) < steps[name] for name in ("vision", "language"))
+    assert float(poor.atp[0]) <= 0.67 * full
 
 
 def test_samples_do_not_see_each_other(run, make_observation):
