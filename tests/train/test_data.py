@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge import arc, store
-from train import data
+from train import data, seed_tokens
 
 FEATURES = ("image_tokens", "vision_attention")
 
@@ -91,6 +91,8 @@ def test_a_store_of_arc_2_never_teaches_what_arc_1_holds_out(make_store, tmp_pat
     taught = [each.tobytes() for each in frames.fetch("cells", np.arange(len(frames)))]
     assert not set(taught) & set(cells(hidden))
     assert taught == cells(free)
+    original = seed_tokens.asked(reader, "train", leave_one_out=True)
+    assert {one.task for one in original} <= {names[i] for i in free}
 
 
 def test_a_missing_feature_is_named(reader):
