@@ -143,7 +143,7 @@ class Planner:
             share = self._rationed(found.left, caps[:, 0], index)
             return share, budget.affordable(share, self.prices[index], max_steps=self.most[index])
         taken = [account.steps[:, None] for account in found.accounts.values()]
-        taken = jnp.concatenate([jnp.zeros((len(found.left), 0), jnp.int32), *taken], axis=1)
+        taken = jnp.concatenate([jnp.zeros((found.left.shape[0], 0), jnp.int32), *taken], axis=1)
         caps = jnp.pad(caps, ((0, 0), (index, 0)))
         best = budget.choose(
             self.brief.log_error, self.choices, left=found.left, caps=caps, taken=taken, price=self.price
