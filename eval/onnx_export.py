@@ -1,5 +1,8 @@
 """Writes an exported student's program as model.onnx, for onnxruntime, OpenVINO and TensorRT."""
 
+import hashlib
+import json
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -9,31 +12,45 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from eval import onnx_program
+from eval import artifact, export, onnx_program, runtimes
 from eval.onnx_graph import IR, OPSET, Graph, OnnxError, known
+from eval.variants import Dtype
+from student_jax.student import Student
 
-FILE = "model.onnx"
-OUTPUT = "decision"
-"""Outputs begin with it: ONNX has one room for all names, and `atp` is given and told."""
+FILE = runtimes.MODEL
 
 
-def write(folder: pathlib.Path, weights: dict[str, np.ndarray], call: Callable, given: dict[str, Any]) -> onnx.ModelProto:
-    """Convert `call(weights, given) -> nested dict of arrays` and write folder/model.onnx; returns the model.
+def write(folder: pathlib.Path, student: Student, kit: artifact.Kit, dtype: Dtype) -> dict[str, Any]:
+    """Add the model of one observation to the artifact of a student in a type; returns the artifact's new meta.
 
-    given: arrays, or `jax.ShapeDtypeStruct`s, by name, of the batch for which the model is made. Inputs have their
-    names, outputs the path to them behind `decision`, joined by dots; inputs that change nothing are left out. Weights are initialisers,
-    bfloat16 and int8 ones stored as such; products are float32, or what the runtime is told. Raises OnnxError.
+    The type says in what the weights rest; what products are computed in is the runtime's choice. ExportError
+    where the student computes something that has no ONNX form.
     """
-    made = model(weights, call, given)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_bytes(made.SerializeToString(deterministic=True))
-    return made
+    made = export.prepare(student, kit, dtype)
+    one = export.given_shapes(made.student, kit, batch=1)
+    try:
+        found = model(made.weights, made.call, one)
+    except OnnxError as error:
+        raise export.ExportError(f"this student has no ONNX form: {error}") from error
+    content = found.SerializeToString(deterministic=True)
+    draft = folder / f".{FILE}"
+    draft.write_bytes(content)
+    os.replace(draft, folder / FILE)
+    meta = json.loads((folder / "meta.json").read_text())
+    files = meta["files"] | {FILE: hashlib.sha256(content).hexdigest()}
+    return artifact.note(folder, {"files": files, "onnx": {"batch": 1, "opset": OPSET, "operators": operators(found)}})
 
 
 def model(weights: dict[str, np.ndarray], call: Callable, given: dict[str, Any]) -> onnx.ModelProto:
-    """The checked model of `write`."""
+    """`call(weights, given) -> nested dict of arrays` as a checked model.
+
+    given: arrays, or `jax.ShapeDtypeStruct`s, by name, of the batch for which the model is made. Inputs have their
+    names, outputs the path to them behind `decision`, joined by dots; inputs that change nothing are left out. Weights
+    are initialisers, bfloat16 and int8 ones stored as such; products are float32, or what the runtime is told.
+    Raises OnnxError.
+    """
     closed, shape = jax.make_jaxpr(call, return_shape=True)(weights, given)
-    names = [f"{OUTPUT}.{_path(path)}" for path, _ in jax.tree.leaves_with_path(shape)]
+    names = [f"{runtimes.OUTPUT}{_path(path)}" for path, _ in jax.tree.leaves_with_path(shape)]
     graph = Graph()
     taken = iter(zip(onnx_program.used(closed.jaxpr), closed.jaxpr.invars, strict=True))
     leaves = []

@@ -33,7 +33,11 @@ def elementwise(graph: Graph, eqn: Any, inputs: list[Tensor]) -> Tensor:
 def _widens(eqn: Any, inputs: list[Tensor]) -> bool:
     """Whether folding would store weights in more bytes than they came in."""
     wide = np.dtype(eqn.outvars[0].aval.dtype).itemsize
-    return eqn.primitive.name == "convert_element_type" and wide > inputs[0].dtype.itemsize and inputs[0].known.size > SMALL
+    return (
+        eqn.primitive.name == "convert_element_type"
+        and wide > inputs[0].dtype.itemsize
+        and inputs[0].known.size > SMALL
+    )
 
 
 def _plain(graph: Graph, eqn: Any, inputs: list[Tensor], like: Tensor) -> Tensor:

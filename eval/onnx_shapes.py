@@ -44,9 +44,7 @@ def _slice(graph: Graph, eqn: Any, inputs: list[Tensor], out: tuple) -> Tensor:
     start, stop = eqn.params["start_indices"], eqn.params["limit_indices"]
     strides = eqn.params["strides"] or (1,) * len(start)
     axes = [
-        axis
-        for axis, side in enumerate(inputs[0].shape)
-        if (start[axis], stop[axis], strides[axis]) != (0, side, 1)
+        axis for axis, side in enumerate(inputs[0].shape) if (start[axis], stop[axis], strides[axis]) != (0, side, 1)
     ]
     if not axes:
         return inputs[0]
