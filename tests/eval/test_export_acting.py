@@ -133,7 +133,8 @@ def test_an_orchestrated_student_is_exported_with_its_saliency(make_orchestrated
 
 
 def test_a_bare_process_with_policy_py_alone_acts(folder, loaded, query, tmp_path):
-    shutil.copy(POLICY, tmp_path)
+    for file in (POLICY, POLICY.with_name("runtimes.py")):
+        shutil.copy(file, tmp_path)
     seen = artifact_actor.ArtifactActor(loaded).see(query)
     np.savez(tmp_path / "seen.npz", **vars(seen))
     script = f"""
