@@ -13,7 +13,7 @@ import numpy as np
 
 from eval import request, wire
 from eval.metrics import Metrics
-from eval.request import Asked, Form
+from eval.request import Asked
 
 LOG = logging.getLogger(__name__)
 SESSIONS = 256
@@ -64,7 +64,7 @@ class Responder:
         if not policy.meta.get("actions"):
             raise request.RequestError("this artifact gives no actions; serve one of a student that acts on a robot")
         self.policy, self.rules, self.metrics = policy, rules, metrics
-        self.form = Form(policy.meta, max_batch=rules.max_batch)
+        self.form = request.Form(policy.meta, max_batch=rules.max_batch)
         self.stop = threading.Event()
         self._sessions: collections.OrderedDict[Any, Options] = collections.OrderedDict()
 
@@ -105,6 +105,8 @@ class Responder:
         if not isinstance(value, dict):
             raise Refusal("malformed", f"expected a map with endpoint and data, got {type(value).__name__}")
         self._check_token(value.get("api_token"))
+        if extra := set(value) - {"endpoint", "data", "api_token"}:
+            raise Refusal("malformed", f"expected endpoint, data and api_token, got {min(map(repr, extra)):.60} too")
         endpoint = value.get("endpoint", "get_action")
         if endpoint not in ENDPOINTS or (endpoint == "reset" and self.rules.protocol == "n1.5"):
             raise Refusal("malformed", f"endpoint: expected one of {', '.join(ENDPOINTS)}, got {endpoint!r:.60}")
