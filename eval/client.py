@@ -27,7 +27,11 @@ class Client:
         self.url, self.version = url, version
         self._token, self._timeout_ms = token, int(timeout_s * 1000)
         self._context = zmq.Context()
-        self._connect()
+        try:
+            self._connect()
+        except zmq.ZMQError as error:
+            self._context.destroy(0)
+            raise ValueError(f"{url}: expected an address such as tcp://127.0.0.1:5555 ({error})") from error
 
     def __enter__(self) -> "Client":
         return self

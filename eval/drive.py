@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from bridge import metaworld_tasks, scene, simulator
-from eval import chunks, client, executor, guard, link, ticker, videos
+from eval import chunks, client, executor, guard, link, simulator_wire, ticker, videos
 
 PERIOD_S = 1 / scene.FPS
 STEP_M = 0.01 * scene.REPEAT
@@ -60,11 +60,7 @@ class Config:
     """Film every episode into --out."""
 
 
-class DriveError(ValueError):
-    """What cannot be driven."""
-
-
-USER_ERRORS = (DriveError, TimeoutError, client.ServerError, scene.SimulatorError, KeyError, ValueError)
+USER_ERRORS = (simulator_wire.DriveError, TimeoutError, client.ServerError, scene.SimulatorError)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,23 +83,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(options: Config) -> None:
-    """Raises DriveError for options that are out of range or do not go together."""
+    """Raises simulator_wire.DriveError for options that are out of range or do not go together."""
     if options.task not in metaworld_tasks.TASKS:
-        raise DriveError(f"--task {options.task}: expected one of {', '.join(metaworld_tasks.TASKS)}")
+        raise simulator_wire.DriveError(f"--task {options.task}: expected one of {', '.join(metaworld_tasks.TASKS)}")
     for name in ("episodes", "limit", "every", "rate"):
         if not getattr(options, name) > 0:
-            raise DriveError(f"--{name} {getattr(options, name)}: expected a number > 0")
+            raise simulator_wire.DriveError(f"--{name} {getattr(options, name)}: expected a number > 0")
     if options.version not in ("n1.5", "n1.6"):
-        raise DriveError(f"--version {options.version}: expected n1.5 or n1.6")
+        raise simulator_wire.DriveError(f"--version {options.version}: expected n1.5 or n1.6")
     if options.latency_ms is not None and (options.real_time or not options.latency_ms >= 0):
-        raise DriveError("--latency-ms is for simulated time, without --real-time, and >= 0")
+        raise simulator_wire.DriveError("--latency-ms is for simulated time, without --real-time, and >= 0")
+    if not options.url.startswith(("tcp://", "ipc://")):
+        raise simulator_wire.DriveError(f"--url {options.url}: expected an address such as tcp://127.0.0.1:5555")
+    try:
+        metaworld_tasks.split_seeds("validation", options.episodes, first=options.first)
+    except ValueError as error:
+        raise simulator_wire.DriveError(f"--first {options.first} --episodes {options.episodes}: {error}") from error
     if options.video and options.out is None:
-        raise DriveError("--video needs --out, the folder for the films")
+        raise simulator_wire.DriveError("--video needs --out, the folder for the films")
 
 
 def drive(world: scene.Scene, robot: client.Client, options: Config) -> dict[str, Any]:
     """Drive all episodes; what happened. world: a Scene, or what acts as one."""
-    wire = Wire(robot)
+    wire = simulator_wire.Wire(robot)
     rows = []
     with ticker.Ticker() as tick:
         for seed in metaworld_tasks.split_seeds("validation", options.episodes, first=options.first):
@@ -112,40 +114,7 @@ def drive(world: scene.Scene, robot: client.Client, options: Config) -> dict[str
     return summary(options, rows)
 
 
-class Wire:
-    """The simulator's observations as this server reads them, and its answers as the simulator's actions."""
-
-    def __init__(self, robot: client.Client):
-        """Raises DriveError where the server's student is not one of the simulator's robot."""
-        self._robot, config = robot, robot.get_modality_config()
-        bare = {name: [key.removeprefix(f"{name}.") for key in one["modality_keys"]] for name, one in config.items()}
-        self.views, self._language = bare["video"], bare.get("language", [])
-        for name, known in (("state", scene.STATE), ("action", scene.ACTION)):
-            if bare[name] != list(known):
-                raise DriveError(f"the server's student has {name} {bare[name]}; the simulator's robot {list(known)}")
-        if unknown := set(self.views) - set(scene.CAMERAS):
-            raise DriveError(f"the server's student sees {sorted(unknown)}; the simulator has {list(scene.CAMERAS)}")
-        if config["video"]["delta_indices"] != [0]:
-            raise DriveError("the server's student sees several frames; eval.drive sends the present one")
-
-    def observation(self, view: scene.View, instruction: str) -> dict:
-        """N1.5's flat form; with a batch axis for n1.6."""
-        cameras = dict(zip(scene.CAMERAS, view.frames, strict=True))
-        found: dict = {f"video.{name}": np.ascontiguousarray(cameras[name])[None] for name in self.views}
-        parts = np.split(view.state, np.cumsum(list(scene.STATE.values()))[:-1])
-        found |= {f"state.{part}": values[None] for part, values in zip(scene.STATE, parts, strict=True)}
-        if self._robot.version == "n1.6":
-            found = {key: values[None] for key, values in found.items()}
-        return found | {key: [instruction] for key in self._language}
-
-    def ask(self, observation: dict) -> np.ndarray:
-        """The server's chunk [h, 4]."""
-        found = self._robot.get_action(observation)
-        chunk = np.concatenate([found[f"action.{part}"] for part in scene.ACTION], axis=-1)
-        return chunk[0] if self._robot.version == "n1.6" else chunk
-
-
-def episode(world: scene.Scene, wire: Wire, options: Config, seed: int) -> dict[str, Any]:
+def episode(world: scene.Scene, wire: simulator_wire.Wire, options: Config, seed: int) -> dict[str, Any]:
     """One episode and what happened in it."""
     world.reset(options.task, seed)
     clock = _clock(real=options.real_time)
@@ -170,7 +139,7 @@ def episode(world: scene.Scene, wire: Wire, options: Config, seed: int) -> dict[
 
 def _loop(
     world: scene.Scene,
-    wire: Wire,
+    wire: simulator_wire.Wire,
     hand: executor.Executor,
     line: link.Link,
     clock: Iterator[float],
@@ -208,7 +177,7 @@ def _clock(*, real: bool) -> Iterator[float]:
         tick += 1
 
 
-def _link(wire: Wire, options: Config) -> contextlib.AbstractContextManager[link.Link]:
+def _link(wire: simulator_wire.Wire, options: Config) -> contextlib.AbstractContextManager[link.Link]:
     if options.real_time:
         return link.Threaded(wire.ask)
     return contextlib.nullcontext(
@@ -232,6 +201,7 @@ def summary(options: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "commands": total("counts"),
         "limited": total("hits"),
         "lost": sum(len(row["lost"]) for row in rows),
+        "why": sorted({reason for row in rows for reason in row["lost"]})[:3],
         "rows": rows,
     }
 

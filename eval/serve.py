@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 0 when stopped, 2 on bad input."""
     options = tyro.cli(Config, args=argv, prog="python -m eval.serve", description=Config.__doc__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells which accelerators there are not
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a client that breaks off is no event
     try:
         check(options)
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     found = server.responder.metrics.snapshot()
-    print(f"stopped after {found['uptime_s']:.0f} s: {found['requests']} asked, {found['errors']} errors")
+    print(f"stopped after {found['uptime_s']:.0f} s: asked {found['requests']}, errors {found['errors']}")
     return 0
 
 

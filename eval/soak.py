@@ -108,20 +108,11 @@ def _mutated(rng: random.Random, valid: bytes, _: dict) -> bytes:
 
 
 def _typed(rng: random.Random, _: bytes, observation: dict) -> bytes:
-    wrong = [
-        None,
-        3,
-        "text",
-        [],
-        {},
-        [[1]],
-        np.zeros((1, 2, 3)),
-        np.array(["a"]),
-        True,
-        b"bytes",
-        np.full((1, 3), np.nan),
-    ]
-    return _packed(observation | {rng.choice(sorted(observation)): rng.choice(wrong)})
+    """A value of another kind than its key's."""
+    key = rng.choice(sorted(observation))
+    wrong = [None, 3, [], {}, [[1]], True, b"bytes", np.zeros((1, 2, 3)), np.full((1, 3), np.nan)]
+    wrong += [] if key.startswith("annotation") else ["text", np.array(["a"])]
+    return _packed(observation | {key: rng.choice(wrong)})
 
 
 def _keys(rng: random.Random, _: bytes, observation: dict) -> bytes:

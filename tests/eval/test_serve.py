@@ -1,6 +1,7 @@
 """The policy server over real sockets, driven by the exact messages that GR00T's and openpi's clients send."""
 
 import io
+import itertools
 import json
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 import websockets
 import zmq
 
-from eval import client, openpi_client, request, serve, websocket_server, wire
+from eval import client, openpi_client, request, serve, soak, websocket_server, wire
 
 ANNOTATION = "annotation.human.action.task_description"
 META = {
@@ -447,3 +448,36 @@ def test_websocket_connections_are_counted(start, monkeypatch):
 
 def test_our_client_reads_what_the_server_writes():
     assert client.unpack(wire.pack({"video": wire.Modality([0], ["a"])}, "n1.5"))["video"]["modality_keys"] == ["a"]
+
+
+def soaked(server, policy, good, bad):
+    """Good requests by two clients, then bad ones, then good ones again."""
+    asked = soak.questions(policy, server.responder.form, 32)
+    found = soak.together(server.url, asked, good, 2)
+    assert [(one["asked"], one["wrong"], one["lost"]) for one in found] == [(good // 2, 0, 0)] * 2
+    refused = soak.ask_malformed(server.url, soak.malformed(asked[0], bad))
+    assert refused["silent"] == 0
+    assert sum(refused["errors"].values()) + sum(refused["answered"].values()) == bad
+    assert set(refused["answered"]) <= {"mutated"}  # a changed byte may leave a message as good as it was
+    assert sum(refused["answered"].values()) < bad / 100
+    assert soak.together(server.url, asked, 32, 1)[0]["wrong"] == 0
+    mixed = [soak.Question(one.observation, other.answer) for one, other in itertools.pairwise(asked)]
+    assert soak.ask_all(server.url, mixed, 31)["wrong"] == 31
+
+
+def test_nothing_is_lost_mixed_up_or_left_unanswered(start, policy):
+    soaked(start(), policy, 400, 200)
+
+
+@pytest.mark.soak
+def test_nothing_is_lost_in_ten_thousand_requests_and_memory_does_not_grow(start, policy):
+    server = start()
+    soaked(server, policy, 1000, 1000)
+    before = server.responder.metrics.snapshot()["resident_bytes"]
+    soaked(server, policy, 10_000, 1000)
+    assert server.responder.metrics.snapshot()["resident_bytes"] - before < 20e6
+
+
+def test_an_address_that_is_none_is_said():
+    with pytest.raises(ValueError, match="tcp://"):
+        client.Client("nowhere")
