@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import socket
 import threading
 import time
 import types
@@ -481,3 +482,32 @@ def test_nothing_is_lost_in_ten_thousand_requests_and_memory_does_not_grow(start
 def test_an_address_that_is_none_is_said():
     with pytest.raises(ValueError, match="tcp://"):
         client.Client("nowhere")
+
+
+@pytest.mark.parametrize("protocol", ["n1.5", "openpi"])
+def test_what_does_not_even_speak_the_transport_harms_nobody(start, protocol):
+    url = start(protocol=protocol).url
+    host, port = url.rpartition("/")[2].split(":")
+    rng = np.random.default_rng(0)
+    for length in (0, 1, 64, 5000):
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(rng.bytes(length))
+    assert once(url, protocol) == "acted"
+
+
+def test_a_client_that_does_not_wait_gets_an_answer_for_everything(start, policy):
+    server = start(queue=4)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as flood:
+        flood.linger = 0
+        flood.connect(server.url)
+        for index in range(200):
+            flood.send_multipart([b"%d" % index, b"", client.pack({"data": observe(index)})])
+        acted = 0
+        for _ in range(200):
+            assert flood.poll(20_000)
+            index, _, answer = flood.recv_multipart()
+            if b"busy" not in answer:
+                assert client.unpack(answer)["action.delta"][0, 0] == int(index)
+                acted += 1
+        assert acted
+        assert once(server.url, "n1.5") == "acted"
