@@ -1,4 +1,4 @@
-"""How much memory this process has held at most."""
+"""How much memory this process holds, and has held at most."""
 
 import pathlib
 import resource
@@ -12,8 +12,14 @@ def peak_bytes() -> int:
     Not plain `ru_maxrss` where Linux tells better: a child inherits that through fork and exec, so that every process
     started by a large one would claim the parent's size.
     """
-    if STATUS.is_file():
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status("VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now; its peak where the system does not tell."""
+    return _status("VmRSS:") or peak_bytes()
+
+
+def _status(field: str) -> int | None:
+    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)

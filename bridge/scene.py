@@ -101,6 +101,10 @@ class Scene:
         pixels = np.stack([self._project(camera, objects) for camera in CAMERAS])
         return View(frames, observed[:4].astype(np.float32), objects, pixels, self.success)
 
+    def state(self) -> np.ndarray:
+        """The robot's own float32 [4], as in `View`, without rendering."""
+        return self._now._get_obs()[:4].astype(np.float32)
+
     def mean_frames(self, task: str) -> np.ndarray:
         """The mean picture of a task's first frames over MEANT training placements, uint8 [v, h, w, 3]."""
         if task not in self._means:

@@ -23,6 +23,7 @@ FORBIDDEN = {
     "eval": {"torch", "transformers"},
 }
 RUNTIME_ONLY = {"numpy", "jax", "flatbuffers", "safetensors", "tokenizers", "onnxruntime", "openvino"}
+COPIED = {"eval/client.py": {"numpy", "msgpack", "zmq"}, "eval/openpi_client.py": {"numpy", "msgpack", "websockets"}}
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -62,6 +63,11 @@ def breaches(path: pathlib.Path) -> set[str]:
 def test_only_allowed_imports(package):
     found = {str(file.relative_to(ROOT)): breaches(file) for file in sorted((ROOT / package).rglob("*.py"))}
     assert not {file: names for file, names in found.items() if names}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_clients_can_be_copied_out_of_the_project(name):
+    assert imported(ROOT / name) - set(sys.stdlib_module_names) == COPIED[name]
 
 
 def test_everything_but_the_teacher_imports_without_torch():
