@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,6 +61,25 @@ def led(act: Callable[[], Any]) -> None:
         raise failure
     if failed:
         raise config.ConfigError("the first process could not begin (see its message)")
+
+
+STOP = "signal"
+"""Name under which `Agreement` travels with the metrics."""
+
+
+def joined() -> bool:
+    """Whether this process is one of several."""
+    return jax.distributed.is_initialized()
+
+
+def ended(code: int) -> int:
+    """The exit code of a failure; of several processes this one ends with it at once, because a shutdown in order would
+    wait for the others, who may wait for it: they notice within HEARTBEAT."""
+    if joined():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 STOP = "signal"

@@ -120,12 +120,16 @@ class Trainer:
                 self._settle(show)
                 self._validate(show)
                 self._save()
-            if interrupt.agreed or progress.step == launch.stop_after:
+            if self._stopping(interrupt) or progress.step == launch.stop_after:
                 self._settle(show)
                 self._save()
                 break
         self.last.wait()
         return progress
+
+    def _stopping(self, interrupt: Interrupt) -> int:
+        interrupt.agreed = self._stop if cluster.joined() else interrupt.signal
+        return interrupt.agreed
 
     def close(self) -> None:
         """Finishes the writing under way."""
@@ -153,7 +157,6 @@ class Trainer:
             measured = self.functions.shares(self.now, batch, self.key) if every and number % every == 0 else {}
             self.now, values = self.functions.train(self.now, batch, self.key)
         self._report(self._held.swap(number, values | measured | asked), show)
-        interrupt.agreed = interrupt.signal if not asked else self._stop
 
     def _settle(self, show: display.Display) -> None:
         """Reads what is held back, so that nothing is saved after a non-finite step."""

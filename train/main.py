@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         return in_rounds(options, argv) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return cluster.ended(BAD_INPUT)
     except metrics.NonFiniteError as error:
         print(f"stopped: {error}", file=sys.stderr)
-        return NON_FINITE
+        return cluster.ended(NON_FINITE)
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if not cluster.joined():
             raise
         print(f"stopped: another process is gone ({str(error).splitlines()[0]}); go on with --resume", file=sys.stderr)
-        cluster.leave(LOST)
+        return cluster.ended(LOST)
 
 
 def train(options: config.Config, argv: list[str]) -> int:

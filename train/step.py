@@ -42,15 +42,20 @@ def weigh(named: losses.Terms, weights: config.LossWeights) -> Metrics:
 def gradient_of(
     terms: Terms, now: state.TrainState, batch: Any, key: Array, weights: config.LossWeights
 ) -> tuple[Metrics, Metrics, Any]:
-    """(each weighted loss, the stage's extras, the gradient of their sum) over the whole batch at once."""
+    """(each weighted loss and their sum, the stage's extras, the gradient of the sum) over the whole batch at once."""
 
     def total(params: Any) -> tuple[Array, tuple[Metrics, Metrics]]:
         named, extras = terms(params, now.frozen, batch, key)
         weighted = weigh(named, weights)
         return sum(weighted.values()), (weighted, {name: losses.mean(term) for name, term in extras.items()})
 
-    (_, (weighted, extras)), gradient = jax.value_and_grad(total, has_aux=True)(now.params)
-    return weighted, extras, gradient
+    (loss, (weighted, extras)), gradient = jax.value_and_grad(total, has_aux=True)(now.params)
+    return named_losses(loss, weighted), extras, gradient
+
+
+def named_losses(loss: Array, weighted: Metrics) -> Metrics:
+    """As they are logged."""
+    return {"loss": loss} | {f"loss/{name}": value for name, value in weighted.items()}
 
 
 def accumulated(
@@ -75,13 +80,13 @@ def accumulated(
         return sum(weighted.values()), (weighted, extras)
 
     def add(sums: Any, number: Array) -> tuple[Any, None]:
-        (_, aux), gradient = jax.value_and_grad(total, has_aux=True)(now.params, number)
-        return jax.tree.map(operator.add, sums, (*aux, gradient)), None
+        (loss, aux), gradient = jax.value_and_grad(total, has_aux=True)(now.params, number)
+        return jax.tree.map(operator.add, sums, (loss, *aux, gradient)), None
 
-    shapes = jax.eval_shape(lambda: (*total(now.params, numbers[0])[1], now.params))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (weighted, extras, gradient), _ = jax.lax.scan(add, nothing, numbers)
-    return weighted, {name: losses.mean(term) for name, term in extras.items()}, gradient
+    loss, aux = jax.eval_shape(total, now.params, numbers[0])
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (loss, *aux, now.params))
+    (loss, weighted, extras, gradient), _ = jax.lax.scan(add, nothing, numbers)
+    return named_losses(loss, weighted), {name: losses.mean(term) for name, term in extras.items()}, gradient
 
 
 def parts_of(batch: Any, key: Array, parts: int, *, draws: bool) -> Callable[[Array], tuple[Any, Array]]:
@@ -120,14 +125,13 @@ def make_train_step(
         key = jax.random.fold_in(key, now.step)
         if parts > 1:
             part = parts_of(batch, key, parts, draws=stage.draws)
-            named, extras, gradient = accumulated(terms, now, part, parts, options.loss)
+            metrics, extras, gradient = accumulated(terms, now, part, parts, options.loss)
         else:
-            named, extras, gradient = gradient_of(terms, now, batch, key, options.loss)
+            metrics, extras, gradient = gradient_of(terms, now, batch, key, options.loss)
         updates, opt_state = optimiser.update(gradient, now.opt_state, now.params)
         params = optax.apply_updates(now.params, updates)
         ema = optim.average(now.ema, params, now.step, decay=options.recipe.ema)
-        metrics = {"loss": sum(named.values())} | {f"loss/{name}": value for name, value in named.items()} | extras
-        metrics |= {"gradient_norm": optax.tree.norm(gradient), "learning_rate": schedule(now.step)}
+        metrics |= extras | {"gradient_norm": optax.tree.norm(gradient), "learning_rate": schedule(now.step)}
         return state.TrainState(now.step + 1, params, now.frozen, opt_state, ema), metrics
 
     whole, split, places = sharding.replicated(mesh), sharding.split(mesh), sharding.placement(mesh, like)
