@@ -115,6 +115,10 @@ def train(options: config.Config, argv: list[str]) -> int:
 
 def in_rounds(options: config.Config, argv: list[str]) -> int:
     """Rounds of teacher labels, which need the simulator; ConfigError where it is not installed."""
+    if options.cluster.coordinator or options.cluster.dry_run:
+        raise config.ConfigError(
+            "--rounds is for one process and no --dry-run: leave --rounds out to try the first run"
+        )
     try:
         from train import rounds
     except ModuleNotFoundError as error:
