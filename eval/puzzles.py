@@ -12,6 +12,7 @@ from flax import nnx
 
 from bridge import arc, families
 from bridge.arc import Pair, Task
+from bridge.family_rules import Rule
 from eval import grid_wall
 from eval.grid_thought import Thinker
 from eval.ticker import Tick
@@ -69,7 +70,7 @@ def partners(name: str, tasks: Sequence[Task], split: str, *, seed: int) -> list
     return found
 
 
-def _answers(rule: families.Rule, pair: Pair) -> bool:
+def _answers(rule: Rule, pair: Pair) -> bool:
     """Whether a rule gives a pair's output; one that cannot be applied (nothing of its colour to crop) does not."""
     try:
         return np.array_equal(rule(pair.input), pair.output)

@@ -25,6 +25,7 @@ from train import (
     metrics,
     optim,
     puzzles,
+    recipes,
     record,
     sharding,
     sources,
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     several was lost, 128 + n after signal n."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        options = config.parse(argv)
+        options = recipes.parse(argv)
         cluster.join(options.cluster)
         return in_rounds(options, argv) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:

@@ -7,7 +7,7 @@ from typing import Any
 from bridge import manifest, store
 from student_jax import config as student_config
 from student_jax import presets, sizes
-from train import arc_tasks, config, data, loop, puzzles, record, robot_data, seed_tokens, stages, warm, words
+from train import arc_tasks, config, data, loop, puzzles, recipes, record, robot_data, seed_tokens, stages, warm, words
 
 ROUND = 8
 """Text tokens: a longer text is given room for the next multiple of these."""
@@ -28,7 +28,7 @@ def open_material(
     reader: store.Reader | puzzles.Generated, stage: stages.Stage, options: config.Config, known: words.Words | None
 ) -> Material:
     """Both splits of the store. known: the tokenizer to keep using; None trains one on the training instructions."""
-    preset = config.PRESETS[options.preset].student
+    preset = recipes.PRESETS[options.preset].student
     check(options.preset, preset, reader, stage, options)
     if reader.manifest.task == puzzles.URL:
         splits = (puzzles.Episodes(split, reader.most) for split in puzzles.LENGTH)
@@ -68,7 +68,7 @@ def open_material(
 
 def check(
     name: str, preset: str, reader: store.Reader | puzzles.Generated, stage: stages.Stage, options: config.Config
-):
+) -> None:
     """ConfigError where the preset has no student of this kind, naming those that do."""
     kind, known = "", ()
     if reader.manifest.task == puzzles.URL:

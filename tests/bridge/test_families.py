@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from bridge import arc_content, families
+from bridge import arc_content, families, family_rules
 
 ALL = (*families.FAMILIES, *families.HELD_OUT)
 NAMES = [family.name for family in families.FAMILIES]
@@ -73,7 +73,7 @@ def test_rules_by_hand():
 def test_parametric_rules_by_hand():
     def drawn(name):
         rng = np.random.default_rng(3)
-        return families.find(name).draw(rng)[0], families.colours(np.random.default_rng(3), 3)
+        return families.find(name).draw(rng)[0], family_rules.colours(np.random.default_rng(3), 3)
 
     halo, (centre, ring, _) = drawn("halo")
     grid = np.zeros((3, 3), np.int8)
