@@ -63,10 +63,6 @@ def led(act: Callable[[], Any]) -> None:
         raise config.ConfigError("the first process could not begin (see its message)")
 
 
-STOP = "signal"
-"""Name under which `Agreement` travels with the metrics."""
-
-
 def joined() -> bool:
     """Whether this process is one of several."""
     return jax.distributed.is_initialized()
@@ -84,13 +80,6 @@ def ended(code: int) -> int:
 
 STOP = "signal"
 """Name under which `Agreement` travels with the metrics."""
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process at once: a shutdown in order would wait for those that are gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 class Agreement:

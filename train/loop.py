@@ -128,7 +128,7 @@ class Trainer:
         return progress
 
     def _stopping(self, interrupt: Interrupt) -> int:
-        interrupt.agreed = self._stop if cluster.joined() else interrupt.signal
+        interrupt.agreed = self._stop if jax.process_count() > 1 else interrupt.signal
         return interrupt.agreed
 
     def close(self) -> None:

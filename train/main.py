@@ -102,8 +102,8 @@ def train(options: config.Config, argv: list[str]) -> int:
         keep(launch.out, reader, material)
     trainer = loop.Trainer(options, stage, functions, found, mesh, steps=steps, now=now, progress=progress)
     with display.Display(steps, start=progress.step, silent=not cluster.leads()) as show, loop.Interrupt() as interrupt:
-        introduce(show, run, stage, found, footprint.predict(functions.train, given, mesh))
         try:
+            introduce(show, run, stage, found, footprint.predict(functions.train, given, mesh))
             progress = trainer.fit(show, interrupt)
         finally:
             trainer.close()
