@@ -1,6 +1,7 @@
 """A step cut over devices and into parts: the same numbers, less memory."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
@@ -35,24 +36,36 @@ class Ran:
     functions: loop.Functions
     given: footprint.Arguments
     mesh: jax.sharding.Mesh
+    grew: int
+    """Bytes by which the process grew at most during the steps."""
 
 
 def run(batches, devices: int, **scale) -> Ran:
-    options = dataclasses.replace(OPTIONS, scale=Scale(**scale))
-    mesh = sharding.make_mesh(16, devices, fsdp=options.scale.fsdp, accumulate=options.scale.accumulate)
+    size, options = len(batches[0]["valid"]), dataclasses.replace(OPTIONS, scale=Scale(**scale))
+    mesh = sharding.make_mesh(size, devices, fsdp=options.scale.fsdp, accumulate=options.scale.accumulate)
     settings = presets.make("tiny", student_config.Target(width=8, grid=3))
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(0)), STAGE.trains)
     optimiser, schedule = optim.make_optimiser(options.recipe, 10), optim.make_schedule(options.recipe, 10)
     now = state.create(params, frozen, optimiser)
     functions = loop.make_functions(graph, STAGE, optimiser, schedule, options, mesh=mesh, like=now)
-    given = footprint.arguments(now, batches[0], 16, mesh)
+    given = footprint.arguments(now, batches[0], size, mesh)
     now, key, logged = sharding.put(now, mesh), sharding.make_key(0, mesh), []
+    functions.train.compiled(*given)
+    before = resident("VmRSS", reset=True)
     for batch in batches:
         on_device = sharding.shard_batch(batch, mesh)
         with jax.transfer_guard("disallow"):
             now, values = functions.train(now, on_device, key)
         logged.append(jax.device_get(values))
-    return Ran(now, logged, functions, given, mesh)
+    return Ran(now, logged, functions, given, mesh, resident("VmHWM") - before)
+
+
+def resident(kind: str, *, reset: bool = False) -> int:
+    """Bytes that this process holds, or (VmHWM) held at most since the last reset."""
+    if reset:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith(kind)).split()[1])
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +124,13 @@ def test_parts_and_recomputing_need_less(batches, alone):
 
     assert working(run(batches[:1], 1, accumulate=4)) < 0.6 * working(alone)
     assert working(run(batches[:1], 1, remat=True)) < working(alone)
+
+
+def test_the_prediction_is_what_the_process_grew_by(stored):
+    frames = data.Frames(store.open(stored), "train", features=("image_tokens", "vision_attention"), cache_bytes=1e9)
+    ran = run([data.training(frames, batch=192, seed=0)[0]], 1)
+    needs = footprint.predict(ran.functions.train, ran.given, ran.mesh)
+    assert 0.5 < ran.grew / (needs.working + needs.batch) < 1.5
 
 
 def test_a_device_that_is_too_small_is_refused_with_what_to_do(alone):
