@@ -122,18 +122,22 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(place, leaf), batch)
 
 
+def shared(tree: Any, mesh: Mesh) -> Any:
+    """Inside jit: a tree like the parameters, in the shares of `placement`."""
+    return tree if mesh.shape["fsdp"] == 1 else jax.lax.with_sharding_constraint(tree, placement(mesh, tree))
+
+
 def gathered(params: Any, mesh: Mesh) -> Any:
     """Inside jit: whole parameters for a forward pass; their gradient comes back in the shares of `placement`."""
     if mesh.shape["fsdp"] == 1:
         return params
-    shares = placement(mesh, params)
 
     @jax.custom_vjp
     def gather(tree: Any) -> Any:
         return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
     def backward(_: None, gradient: Any) -> tuple[Any]:
-        return (jax.lax.with_sharding_constraint(gradient, shares),)
+        return (shared(gradient, mesh),)
 
     gather.defvjp(lambda tree: (gather(tree), None), backward)
     return gather(params)

@@ -64,6 +64,7 @@ def accumulated(
     part: Callable[[Array], tuple[Any, Array]],
     parts: int,
     weights: config.LossWeights,
+    mesh: Mesh,
 ) -> tuple[Metrics, Metrics, Any]:
     """The same from `parts` parts of the batch, one after another; `part`: number -> (its rows, its key).
 
@@ -85,6 +86,7 @@ def accumulated(
 
     loss, aux = jax.eval_shape(total, now.params, numbers[0])
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (loss, *aux, now.params))
+    nothing = (*nothing[:-1], sharding.shared(nothing[-1], mesh))
     (loss, weighted, extras, gradient), _ = jax.lax.scan(add, nothing, numbers)
     return named_losses(loss, weighted), {name: losses.mean(term) for name, term in extras.items()}, gradient
 
@@ -125,7 +127,7 @@ def make_train_step(
         key = jax.random.fold_in(key, now.step)
         if parts > 1:
             part = parts_of(batch, key, parts, draws=stage.draws)
-            metrics, extras, gradient = accumulated(terms, now, part, parts, options.loss)
+            metrics, extras, gradient = accumulated(terms, now, part, parts, options.loss, mesh)
         else:
             metrics, extras, gradient = gradient_of(terms, now, batch, key, options.loss)
         updates, opt_state = optimiser.update(gradient, now.opt_state, now.params)
