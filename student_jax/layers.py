@@ -7,7 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
-from student_jax import attention
+from student_jax import attention, remat
 
 
 class Statistic(nnx.Variable):
@@ -206,5 +206,8 @@ class Block(nnx.Module):
         self.mlp = Mlp(width, mlp, dtype=dtype, rngs=rngs, scale=scale)
 
     def __call__(self, x: Float[Array, "n t d"], mask: Bool[Array, "n t"] | None = None) -> Float[Array, "n t d"]:
+        return remat.part(self._advance)(x, mask)
+
+    def _advance(self, x: Float[Array, "n t d"], mask: Bool[Array, "n t"] | None) -> Float[Array, "n t d"]:
         x = x + self.attention(self.attention_norm(x), mask)
         return x + self.mlp(self.mlp_norm(x))

@@ -22,6 +22,7 @@ class Tasks:
     """The tasks of one split."""
 
     tokens = arc.SIDE**2
+    together = True  # the canvas of a batch is that of all its tasks
 
     def __init__(self, split: str):
         if split not in TURNS:

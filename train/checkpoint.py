@@ -41,7 +41,8 @@ class Slot:
         self.wait()
         if step in _complete(self.folder):
             return
-        _discard(self.folder, lambda name: name.partition(".")[0] == str(step))
+        if jax.process_index() == 0:  # the others start to write only once it has
+            _discard(self.folder, lambda name: name.partition(".")[0] == str(step))
         response = ocp.save_async(self.folder / str(step), named_leaves(tree), custom_metadata=progress)
         self._writing = (step, response)
 
@@ -52,7 +53,8 @@ class Slot:
         step, response = self._writing
         self._writing = None
         response.result()
-        _discard(self.folder, lambda name: name != str(step))
+        if jax.process_index() == 0:
+            _discard(self.folder, lambda name: name != str(step))
 
     def newest(self) -> int | None:
         """Step of the newest complete checkpoint."""
@@ -109,7 +111,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 def _complete_request(saved: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """The whole saved tree, as Orbax wants it: a placeholder where nothing was asked for, one device where none is."""
-    here = SingleDeviceSharding(jax.devices()[0])
+    here = SingleDeviceSharding(jax.local_devices()[0])
     placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here) for name, x in wanted.items()}
     return {name: placed.get(name, ocp.PLACEHOLDER) for name in saved}
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from train.scale import Cluster, Scale
+
 StageName = Literal["components", "orchestration", "end-to-end", "beyond"]
 ComponentName = Literal["vision", "language", "attention", "control", "grid"]
 PresetName = Literal["tiny", "standin", "sage_48m", "cells", "cells_48m", "seed"]
@@ -224,7 +226,11 @@ class Config:
     loss: LossWeights = LossWeights()
     visits: Annotated[Rounds, tyro.conf.arg(name="")] = Rounds()
     instead: Annotated[Baseline, tyro.conf.arg(name="")] = Baseline()
+    scale: Annotated[Scale, tyro.conf.arg(name="")] = Scale()  # noqa: RUF009 - frozen
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = Cluster()  # noqa: RUF009 - frozen
     launch: Annotated[Launch, tyro.conf.arg(name="")] = Launch()
 
     def __post_init__(self):
         _require(self.seed >= 0, f"--seed is {self.seed}, expected 0 or more")
+        for problem in (*self.scale.problems(), *self.cluster.problems()):
+            raise ConfigError(problem)

@@ -1,5 +1,8 @@
 """Batches of single frames from the feature store, as a pure function of the step: the step is the whole data state."""
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -107,9 +110,30 @@ def order(size: int, *, batch: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch)
 
 
-def training(frames: Source, *, batch: int, seed: int) -> grain.MapDataset:
-    """The endless sequence of training batches: element `step` is the batch of that step, whoever asks, whenever."""
-    return order(len(frames), batch=batch, seed=seed).map(lambda positions: frames.read(np.asarray(positions)))
+EVERY = slice(None)
+
+
+def training(
+    frames: Source, *, batch: int, seed: int, rows: slice = EVERY, clock: "Clock | None" = None
+) -> grain.MapDataset:
+    """The endless sequence of training batches: element `step` is the batch of that step, whoever asks, whenever.
+
+    rows: of every batch only these, as one of several processes reads it. clock: is told how long a read takes.
+    """
+    clock = clock or Clock()
+
+    def read(positions: np.ndarray) -> Batch:
+        with clock.reading():
+            return part(frames, np.asarray(positions), rows)
+
+    return order(len(frames), batch=batch, seed=seed).map(read)
+
+
+def part(frames: Source, positions: np.ndarray, rows: slice) -> Batch:
+    """These rows of a batch; of a source whose samples depend on which others there are, all must be read for it."""
+    if rows != EVERY and getattr(frames, "together", False):
+        return {name: array[rows] for name, array in frames.read(positions).items()}
+    return frames.read(positions[rows])
 
 
 def read_ahead(batches: grain.MapDataset, *, start: int, threads: int, prefetch: int) -> Iterator[Batch]:
@@ -118,13 +142,16 @@ def read_ahead(batches: grain.MapDataset, *, start: int, threads: int, prefetch:
     return iter(batches[start:].to_iter_dataset(options))
 
 
-def validation(frames: Source, *, batch: int, limit: int) -> Iterator[Batch]:
-    """Every batch of at most `limit` frames spaced evenly over the split; the last is padded and marked invalid."""
+def validation(frames: Source, *, batch: int, limit: int, rows: slice = EVERY) -> Iterator[Batch]:
+    """Every batch of at most `limit` frames spaced evenly over the split; the last is padded and marked invalid.
+
+    rows: of every batch only these.
+    """
     chosen = np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int)
     for first in range(0, len(chosen), batch):
         positions = chosen[first : first + batch]
-        padded = frames.read(np.resize(positions, batch))
-        yield {**padded, "valid": np.arange(batch) < len(positions)}
+        padded = part(frames, np.resize(positions, batch), rows)
+        yield {**padded, "valid": (np.arange(batch) < len(positions))[rows]}
 
 
 def token_sample(frames: Source, name: str, *, most: int, batch: int = 256) -> Iterator[np.ndarray]:
@@ -134,3 +161,40 @@ def token_sample(frames: Source, name: str, *, most: int, batch: int = 256) -> I
     for first in range(0, count, batch):
         tokens = frames.fetch(name, chosen[first : first + batch])
         yield tokens.reshape(-1, tokens.shape[-1])
+
+
+class Clock:
+    """How long reader threads read, and how long the loop waited for them, since the last `reset`."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts counting again."""
+        with self._lock:
+            self._since, self._waited, self._busy, self._reads = time.perf_counter(), 0.0, 0.0, 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around one read, in any thread."""
+        start = time.perf_counter()
+        yield
+        with self._lock:
+            self._busy, self._reads = self._busy + time.perf_counter() - start, self._reads + 1
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the loop's wait for a batch."""
+        start = time.perf_counter()
+        yield
+        with self._lock:
+            self._waited += time.perf_counter() - start
+
+    def read(self, rate: float, *, threads: int) -> dict[str, float]:
+        """`clock/loader_wait`: share of the time that the loop waited. `clock/loader_ahead`: how many times as fast as
+        the steps, `rate` a second, batches would come if the threads never rested; 0 before anything was read."""
+        with self._lock:
+            possible = threads * self._reads / self._busy if self._busy else 0.0
+            waited = self._waited / max(time.perf_counter() - self._since, 1e-9)
+        return {"clock/loader_wait": waited, "clock/loader_ahead": possible / max(rate, 1e-9)}

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 class Display:
     """A progress bar on a terminal; off a terminal only the printed lines."""
 
-    def __init__(self, steps: int, *, start: int, console: Console | None = None):
-        self.console = console or Console()
+    def __init__(self, steps: int, *, start: int, console: Console | None = None, silent: bool = False):
+        self.console = console or Console(quiet=silent)
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),

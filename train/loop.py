@@ -11,9 +11,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from train import checkpoint, config, data, display, metrics, sharding, stages, state, step
+from train import checkpoint, cluster, config, data, display, metrics, program, sharding, stages, state, step
 
 LEAST_SHARE = 0.01
+SLOW_LOADER = 0.05
+"""Share of the time that the loop may wait for its next batch before it says so."""
 
 
 @dataclasses.dataclass
@@ -42,7 +44,7 @@ class Interrupt:
     """Catches SIGINT and SIGTERM, so that the loop can save first; a second signal acts as it always did."""
 
     def __init__(self):
-        self.signal = 0
+        self.signal, self.agreed = 0, 0  # what came here, and what all processes stop for
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -64,9 +66,9 @@ class Interrupt:
 class Functions:
     """The jitted functions of one stage."""
 
-    train: Any
-    measure: Any
-    shares: Any
+    train: program.Program
+    measure: program.Program
+    shares: program.Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,21 +96,23 @@ class Trainer:
     ):
         self.options, self.stage, self.functions, self.sources, self.mesh = options, stage, functions, sources, mesh
         self.steps, self.now, self.progress = steps, now, progress
-        self.key = jax.device_put(jax.random.key(options.seed), sharding.replicated(mesh))
+        self.key = sharding.make_key(options.seed, mesh)
+        self.rows, self.clock = sharding.rows(mesh, options.recipe.batch), data.Clock()
         folder = options.launch.out
         self.last, self.best = checkpoint.Slot(folder / "last"), checkpoint.Slot(folder / "best")
-        self.log = metrics.MetricLog(folder, step=progress.step)
+        self.log = metrics.MetricLog(folder, step=progress.step) if cluster.leads() else metrics.Silence()
         self._held, self._mark = metrics.Delayed(), (progress.step, time.perf_counter())
+        self._agree, self._stop = cluster.Agreement(mesh), 0
 
     def fit(self, show: display.Display, interrupt: Interrupt) -> Progress:
         """Trains until steps or patience end, `--stop-after` or a signal; leaves `last` at the step it stopped."""
         launch, loop, progress = self.options.launch, self.options.loop, self.progress
         batches = self._batches()
-        upcoming = sharding.shard_batch(next(batches), self.mesh)
+        upcoming = self._next(batches)
         while not progress.finished:
             batch, progress.step = upcoming, progress.step + 1
-            self._advance(batch, show)
-            upcoming = sharding.shard_batch(next(batches), self.mesh)
+            self._advance(batch, show, interrupt)
+            upcoming = self._next(batches)
             over = progress.step >= self.steps
             if over:
                 progress.finished = f"{self.steps} steps done"
@@ -116,12 +120,16 @@ class Trainer:
                 self._settle(show)
                 self._validate(show)
                 self._save()
-            if interrupt.signal or progress.step == launch.stop_after:
+            if self._stopping(interrupt) or progress.step == launch.stop_after:
                 self._settle(show)
                 self._save()
                 break
         self.last.wait()
         return progress
+
+    def _stopping(self, interrupt: Interrupt) -> int:
+        interrupt.agreed = self._stop if jax.process_count() > 1 else interrupt.signal
+        return interrupt.agreed
 
     def close(self) -> None:
         """Finishes the writing under way."""
@@ -130,16 +138,25 @@ class Trainer:
         self.log.close()
 
     def _batches(self) -> Iterator[data.Batch]:
-        launch = self.options.launch
-        order = data.training(self.sources.train, batch=self.options.recipe.batch, seed=self.options.seed)
+        launch, options = self.options.launch, self.options
+        order = data.training(
+            self.sources.train, batch=options.recipe.batch, seed=options.seed, rows=self.rows, clock=self.clock
+        )
         return data.read_ahead(order, start=self.progress.step, threads=launch.threads, prefetch=launch.prefetch)
 
-    def _advance(self, batch: Any, show: display.Display) -> None:
-        """Dispatches one step; only then reads the metrics of the one before."""
+    def _next(self, batches: Iterator[data.Batch]) -> Any:
+        with self.clock.waiting():
+            batch = next(batches)
+        return sharding.shard_batch(batch, self.mesh)
+
+    def _advance(self, batch: Any, show: display.Display, interrupt: Interrupt) -> None:
+        """Dispatches one step; only then reads the metrics of the one before, and whether any process was to stop."""
         every, number = self.options.loop.share_every, self.progress.step
-        measured = self.functions.shares(self.now, batch, self.key) if every and number % every == 0 else {}
-        self.now, values = self.functions.train(self.now, batch, self.key)
-        self._report(self._held.swap(number, values | measured), show)
+        asked = self._agree(interrupt.signal)
+        with jax.transfer_guard("disallow"):  # nothing that the host holds enters or leaves the step by the way
+            measured = self.functions.shares(self.now, batch, self.key) if every and number % every == 0 else {}
+            self.now, values = self.functions.train(self.now, batch, self.key)
+        self._report(self._held.swap(number, values | measured | asked), show)
 
     def _settle(self, show: display.Display) -> None:
         """Reads what is held back, so that nothing is saved after a non-finite step."""
@@ -149,6 +166,7 @@ class Trainer:
         if row is None:
             return
         number, values = row
+        self._stop = int(values.pop(cluster.STOP, 0))
         measured = any(name.startswith("share/") for name in values)
         if measured or number % self.options.loop.log_every == 0 or number == 1:
             self.log.write(number, "train", values)
@@ -160,17 +178,23 @@ class Trainer:
         """Scores the averaged weights on the validation split, sets what is calibrated there, and judges the metric."""
         progress, loop = self.progress, self.options.loop
         rate = self._rate()
-        batches = data.validation(self.sources.validation, batch=self.options.recipe.batch, limit=loop.eval_frames)
+        batch = self.options.recipe.batch // self.options.scale.accumulate
+        rows = sharding.rows(self.mesh, batch)
+        batches = data.validation(self.sources.validation, batch=batch, limit=loop.eval_frames, rows=rows)
         sharded = (sharding.shard_batch(batch, self.mesh) for batch in batches)
         sums = [self.functions.measure(self.now.ema, self.now.frozen, batch, self.key) for batch in sharded]
         summary = self.stage.summarise([{k: np.asarray(v) for k, v in part.items()} for part in jax.device_get(sums)])
         self.log.write(progress.step, "validation", summary)
         frozen = state.replace_leaves(self.now.frozen, self.stage.calibrate(summary))
-        self.now = dataclasses.replace(self.now, frozen=jax.device_put(frozen, sharding.replicated(self.mesh)))
+        self.now = dataclasses.replace(self.now, frozen=sharding.put(frozen, self.mesh))
         best = progress.judge(summary[self.stage.metric], loop.patience)
-        self.log.board(progress.step, {"clock/steps_per_second": rate})
+        clock = self.clock.read(rate, threads=self.options.launch.threads)
+        self.log.board(progress.step, {"clock/steps_per_second": rate} | clock)
+        if clock["clock/loader_wait"] > SLOW_LOADER:
+            show.say(f"the step waits for its data {clock['clock/loader_wait']:.0%} of the time: raise --threads")
         show.validation(progress.step, values={name: summary[name] for name in self.stage.shown}, rate=rate, best=best)
         self._mark = (progress.step, time.perf_counter())
+        self.clock.reset()
 
     def _rate(self) -> float:
         number, since = self._mark
@@ -187,13 +211,20 @@ class Trainer:
 
 
 def make_functions(
-    graph: Any, stage: stages.Stage, optimiser: Any, schedule: Any, options: config.Config, mesh: Mesh
+    graph: Any,
+    stage: stages.Stage,
+    optimiser: Any,
+    schedule: Any,
+    options: config.Config,
+    *,
+    mesh: Mesh,
+    like: state.TrainState,
 ) -> Functions:
-    """Everything that is compiled."""
+    """Everything that is compiled. like: the state, or its shapes."""
     return Functions(
-        train=step.make_train_step(graph, stage, optimiser, schedule, options, mesh),
-        measure=step.make_measure(graph, stage, mesh),
-        shares=step.make_shares(graph, stage, options, mesh),
+        train=step.make_train_step(graph, stage, optimiser, schedule, options, mesh, like=like),
+        measure=step.make_measure(graph, stage, mesh, like=like),
+        shares=step.make_shares(graph, stage, options, mesh, like=like),
     )
 
 

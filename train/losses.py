@@ -1,18 +1,36 @@
 """Losses as (sum, count) pairs, so that masked means reduce right over batches and devices. All float32."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 Term = tuple[Float[Array, ""], Float[Array, ""]]
+Loss = Term | list[Term]
+"""A list stands for the mean of its terms' means."""
+Terms = dict[str, Loss]
 
 
-def mean(term: Term) -> Float[Array, ""]:
+def mean(loss: Loss) -> Float[Array, ""]:
     """sum / count; 0 where nothing was counted."""
-    total, count = term
+    if isinstance(loss, list):
+        return sum(mean(term) for term in loss) / len(loss)
+    total, count = loss
     return total / jnp.maximum(count, 1.0)
+
+
+def counts(terms: Terms) -> dict[str, Any]:
+    """How many each term counts, without what it sums: of the parts of a batch they add up to those of the whole."""
+    return {name: [count for _, count in loss] if isinstance(loss, list) else loss[1] for name, loss in terms.items()}
+
+
+def among(loss: Loss, count: Any) -> Loss:
+    """A loss over part of a batch as its share of the whole batch's: with the whole's counts, from `counts`."""
+    if isinstance(loss, list):
+        return [(total, whole) for (total, _), whole in zip(loss, count, strict=True)]
+    return loss[0], count
 
 
 def rising(steps: int) -> Float[Array, " k"]:

@@ -1,10 +1,12 @@
 """`python -m train.main`: trains one stage of the student from a feature store."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,9 +16,11 @@ from bridge import manifest, shards, store
 from student_jax.student import Student
 from train import (
     checkpoint,
+    cluster,
     config,
     data,
     display,
+    footprint,
     loop,
     metrics,
     optim,
@@ -41,21 +45,28 @@ USER_ERRORS = (
     manifest.StoreError,
     words.WordsError,
 )
-BAD_INPUT, NON_FINITE = 2, 3
+BAD_INPUT, NON_FINITE, LOST = 2, 3, 4
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; 0 when training is over, 2 on bad input, 3 on a non-finite loss, 128 + n after signal n."""
+    """Runs the command; 0 when training is over, 2 on bad input, 3 on a non-finite loss, 4 where another process of
+    several was lost, 128 + n after signal n."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = recipes.parse(argv)
+        cluster.join(options.cluster)
         return in_rounds(options, argv) if options.visits.rounds else train(options, argv)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return cluster.ended(BAD_INPUT)
     except metrics.NonFiniteError as error:
         print(f"stopped: {error}", file=sys.stderr)
-        return NON_FINITE
+        return cluster.ended(NON_FINITE)
+    except jax.errors.JaxRuntimeError as error:
+        if not cluster.joined():
+            raise
+        print(f"stopped: another process is gone ({str(error).splitlines()[0]}); go on with --resume", file=sys.stderr)
+        return cluster.ended(LOST)
 
 
 def train(options: config.Config, argv: list[str]) -> int:
@@ -67,34 +78,48 @@ def train(options: config.Config, argv: list[str]) -> int:
     warm.check(options.init, reader, trains=alone(options))
     if stage is stages.END_TO_END and warm.orchestrated(options.init):
         stage = stages.TOGETHER
-    mesh = sharding.make_mesh(recipe.batch, launch.host_devices)
+    mesh = sharding.make_mesh(
+        recipe.batch, launch.host_devices, fsdp=options.scale.fsdp, accumulate=options.scale.accumulate
+    )
     material = sources.open_material(reader, stage, options, warm.words_of(options.init))
     found, settings = material.sources, material.settings
     steps = recipe.steps or math.ceil(recipe.epochs * len(found.train) / recipe.batch)
-    run = record.make(options, settings, reader.manifest, steps=steps, devices=mesh.size)
-    record.begin(launch.out, run, resume=launch.resume)
+    count = jax.process_count()
+    run = record.make(options, settings, reader.manifest, steps=steps, devices=mesh.size, processes=count)
+    if not options.cluster.dry_run:
+        cluster.led(lambda: record.begin(launch.out, run, resume=launch.resume))
 
     schedule, optimiser = optim.make_schedule(recipe, steps), optim.make_optimiser(recipe, steps)
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(options.seed)), stage.trains)
     params, frozen = warm.start(params, frozen, options.init, trains=alone(options))
     now = state.create(params, frozen, optimiser)
+    build = functools.partial(loop.make_functions, graph, stage, optimiser, schedule, mesh=mesh, like=now)
+    functions, given = build(options), first_step(now, found.train, options, mesh)
+    if options.cluster.dry_run:
+        return dry_run(build, given, run, mesh)
     now, progress = begin_or_resume(now, stage, found.train, run, mesh)
-    keep(launch.out, reader, material)
-    functions = loop.make_functions(graph, stage, optimiser, schedule, options, mesh)
+    if cluster.leads():
+        keep(launch.out, reader, material)
     trainer = loop.Trainer(options, stage, functions, found, mesh, steps=steps, now=now, progress=progress)
-    with display.Display(steps, start=progress.step) as show, loop.Interrupt() as interrupt:
-        introduce(show, run, stage, found, params)
+    with display.Display(steps, start=progress.step, silent=not cluster.leads()) as show, loop.Interrupt() as interrupt:
         try:
+            introduce(show, run, stage, found, footprint.predict(functions.train, given, mesh))
             progress = trainer.fit(show, interrupt)
         finally:
             trainer.close()
     if progress.finished and stage.orchestrates:
-        witness.save(witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words), launch.out)
-    return conclude(options, argv, progress, interrupt.signal, stage.metric)
+        judge = witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words)
+        if cluster.leads():
+            witness.save(judge, launch.out)
+    return conclude(options, argv, progress, interrupt.agreed, stage.metric)
 
 
 def in_rounds(options: config.Config, argv: list[str]) -> int:
     """Rounds of teacher labels, which need the simulator; ConfigError where it is not installed."""
+    if options.cluster.coordinator or options.cluster.dry_run:
+        raise config.ConfigError(
+            "--rounds is for one process and no --dry-run: leave --rounds out to try the first run"
+        )
     try:
         from train import rounds
     except ModuleNotFoundError as error:
@@ -129,33 +154,62 @@ def begin_or_resume(
     now: state.TrainState, stage: stages.Stage, frames: Any, run: record.Record, mesh: Any
 ) -> tuple[state.TrainState, loop.Progress]:
     """The state to go on from: the newest `last`, or a fresh one with the statistics of the training split."""
-    whole, options = sharding.replicated(mesh), run.config
-    launch = options.launch
+    options, launch = run.config, run.config.launch
     last = checkpoint.Slot(launch.out / "last")
     if launch.resume and last.newest() is not None:
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), now)
+        like = footprint.shapes(now, mesh)
         restored, saved = last.load(like)
         return restored, loop.Progress(**saved)
     statistics = stage.statistics(frames)
     statistics = warm.constants(now.frozen, statistics, options.init, trains=alone(options))
     frozen = state.replace_leaves(now.frozen, statistics)
-    return jax.device_put(dataclasses.replace(now, frozen=frozen), whole), loop.Progress()
+    return sharding.put(dataclasses.replace(now, frozen=frozen), mesh), loop.Progress()
 
 
-def introduce(show: display.Display, run: record.Record, stage: stages.Stage, found: loop.Sources, params: Any) -> None:
-    """Says what is about to be trained on what."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+def first_step(now: state.TrainState, source: data.Source, options: config.Config, mesh: Any) -> footprint.Arguments:
+    """What the first step is given, in shapes."""
+    batch, rows = options.recipe.batch, sharding.rows(mesh, options.recipe.batch)
+    first = data.training(source, batch=batch, seed=options.seed, rows=rows)[0]
+    return footprint.arguments(now, first, batch, mesh)
+
+
+def dry_run(build: Callable[..., loop.Functions], given: footprint.Arguments, run: record.Record, mesh: Any) -> int:
+    """Says what the run would need, and ends; ConfigError where the device has too little."""
+    options = run.config
+    needs = footprint.predict(build(options).train, given, mesh)
+    plainly = build(dataclasses.replace(options, scale=dataclasses.replace(options.scale, accumulate=1, remat=False)))
+    told = [
+        ("devices", f"{run.devices} in {run.processes} processes, state over {options.scale.fsdp}"),
+        ("steps", f"{run.steps:,} of {options.recipe.batch} samples in {options.scale.accumulate} parts"),
+        *needs.rows(),
+        ("FLOPs of a step", f"{footprint.flops(plainly.train, given):.4g}"),
+    ]
+    for name, value in told if cluster.leads() else ():
+        print(f"{name:30} {value}")
+    needs.check()
+    return 0
+
+
+def introduce(
+    show: display.Display, run: record.Record, stage: stages.Stage, found: loop.Sources, needs: footprint.Footprint
+) -> None:
+    """Says what is about to be trained on what, and what it takes; ConfigError where the device has too little."""
     teacher, recipe = run.teacher, run.config.recipe
     show.say(
-        f"{stage.name}: {size:,} trainable values, {run.steps:,} steps of {recipe.batch} on {run.devices} devices, "
+        f"{stage.name}: {needs.parameters:,} trainable values, {run.steps:,} steps of {recipe.batch} "
+        f"on {run.devices} devices, "
         f"{len(found.train):,} training and {len(found.validation):,} validation samples "
         f"of {teacher['id']} ({teacher['provenance']})"
     )
+    show.say(needs.told())
+    needs.check()
 
 
 def conclude(options: config.Config, argv: list[str], progress: loop.Progress, signal: int, metric: str) -> int:
     """Says how it ended and what to run next; returns the exit code."""
     launch = options.launch
+    if not cluster.leads():
+        return 128 + signal if signal and not progress.finished else 0
     if not progress.finished:
         kept = [word for word in argv if word not in ("--resume", "--no-resume")]
         kept = without(kept, "--stop-after")

@@ -45,6 +45,20 @@ class MetricLog:
         self._board.close()
 
 
+class Silence:
+    """Stands for the log in processes that do not write it: they only stop where it would."""
+
+    def write(self, step: int, kind: str, values: dict[str, float]) -> None:
+        """A value that is not finite is a NonFiniteError."""
+        require_finite(step, values)
+
+    def board(self, step: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class Delayed:
     """Holds the device metrics of one step, so that they are fetched only after the next step is dispatched."""
 

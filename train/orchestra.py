@@ -11,7 +11,7 @@ from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
 from train import disturb, losses, robot, vision
 
-Terms = dict[str, losses.Term]
+Terms = losses.Terms
 FEATURES = ("saliency", "confidence")
 OBEDIENT = 0.5
 """Chance that a sample takes the steps that the H-module chooses; else any."""
@@ -31,10 +31,10 @@ def terms(student: Student, batch: robot.Batch, key: Array) -> tuple[Terms, Term
     seen, found = disturbed(student, batch, key)
     named, extras = judged(student, seen, found)
     parts = [part(student, seen, found) for part in (robot.seeing, robot.reading, robot.acting)]
-    energy = [losses.mean(part.pop("energy")) for part, _ in parts]
+    energy = [part.pop("energy") for part, _ in parts]
     for part, more in parts:
         named, extras = named | part, extras | more
-    named["energy"] = (sum(energy) / len(energy), jnp.float32(1))
+    named["energy"] = energy
     return named, extras
 
 

@@ -13,8 +13,10 @@ from student_jax.config import StudentConfig
 from train import config, plain
 
 FILE = "config.json"
-FREE = ("launch", "versions")
-"""Fields that a resume may change: neither decides a number."""
+FREE = ("launch", "cluster", "versions")
+"""Fields that a resume may change: none decides a number."""
+ROUNDING = ("scale", "devices", "processes")
+"""Fields that only decide in which order sums are rounded: `--elastic` lets a resume change these too."""
 
 OBJECTIVE = 2
 """Of students that act: 1 learned demonstrations at drawn x_0 and acted from there, 2 learns and acts at x_0 = 0."""
@@ -37,10 +39,18 @@ class Record:
     versions: dict[str, str]
     objective: int = 1
     """What the losses mean, where that has changed: a run of another is another run."""
+    processes: int = 1
+    """Processes that the devices belong to."""
 
 
 def make(
-    options: config.Config, student: StudentConfig, source: manifest.Manifest, *, steps: int, devices: int
+    options: config.Config,
+    student: StudentConfig,
+    source: manifest.Manifest,
+    *,
+    steps: int,
+    devices: int,
+    processes: int = 1,
 ) -> Record:
     """The record of a run about to start."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -49,6 +59,7 @@ def make(
         student=student,
         steps=steps,
         devices=devices,
+        processes=processes,
         store=source.digest,
         teacher=dataclasses.asdict(source.teacher),
         versions={name: importlib.metadata.version(name) for name in packages},
@@ -75,7 +86,10 @@ def read(folder: pathlib.Path) -> Record:
 
 
 def begin(folder: pathlib.Path, record: Record, *, resume: bool) -> None:
-    """Writes config.json for a new run, or checks that a resumed one is the same run; any difference is named."""
+    """Writes config.json for a new run, or checks that a resumed one is the same run; any difference is named.
+
+    An elastic resume may differ in what is ROUNDING; the record stays what the run began as.
+    """
     if not resume:
         if (folder / FILE).exists():
             raise config.ConfigError(
@@ -83,18 +97,21 @@ def begin(folder: pathlib.Path, record: Record, *, resume: bool) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         return _write(folder / FILE, record)
-    old, new = (_deciding(plain.to_json(each)) for each in (read(folder), record))
+    free = FREE + ROUNDING * record.config.cluster.elastic
+    old, new = (_deciding(plain.to_json(each), free) for each in (read(folder), record))
     changed = plain.differences(old, new)
     if changed:
+        rounding = [line for line in changed if line.removeprefix("config.").split(":")[0].split(".")[0] in ROUNDING]
+        hint = ", or --elastic to go on all the same (equal up to rounding)" if rounding == changed else ""
         raise config.ConfigError(
-            f"{folder} was started with other settings: {'; '.join(changed)}. Use those, or another --out"
+            f"{folder} was started with other settings: {'; '.join(changed)}. Use those{hint}, or another --out"
         )
     return None
 
 
-def _deciding(tree: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in tree.items() if name not in FREE}
-    return kept | {"config": {name: value for name, value in tree["config"].items() if name not in FREE}}
+def _deciding(tree: dict[str, Any], free: tuple[str, ...]) -> dict[str, Any]:
+    kept = {name: value for name, value in tree.items() if name not in free}
+    return kept | {"config": {name: value for name, value in tree["config"].items() if name not in free}}
 
 
 def _write(path: pathlib.Path, record: Record) -> None:

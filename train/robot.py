@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from student_jax import irp
+from student_jax import irp, remat
 from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
 from train import data, disturb, losses, robot_data, standardise, vision
@@ -130,13 +130,13 @@ def control_terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str,
     return acting(student, batch, unroll(student, batch, key, until="control", frozen=True))
 
 
-def terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
+def terms(student: Student, batch: Batch, key: Array) -> tuple[losses.Terms, losses.Terms]:
     """Losses of all modules together."""
     found = unroll(student, batch, key, until="control")
     parts = [part(student, batch, found) for part in (seeing, reading, acting)]
-    energy = [losses.mean(named.pop("energy")) for named, _ in parts]
+    energy = [named.pop("energy") for named, _ in parts]
     named = {name: term for part, _ in parts for name, term in part.items()}
-    named["energy"] = (sum(energy) / len(energy), jnp.float32(1))
+    named["energy"] = energy
     return named, {name: term for _, extras in parts for name, term in extras.items()}
 
 
@@ -192,16 +192,19 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
     text = (batch["text_features"] - module.text_mean[...][None]) / module.text_scale[...][None]
     mask = vision.frames(batch)
     weights = losses.rising(len(states) - 1)
-    fused = [module.standardised(state) for state in states]
-    judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
-    parts = {
-        "fused": [losses.token_mse(y, target, mask) for y in fused],
-        "fused_cosine": [losses.token_cosine(y, target, mask) for y in fused],
-        "text": [losses.row_mse(module.standardised_text(state), text, batch["valid"]) for state in states],
-        "energy": [
-            losses.log_error(j, losses.token_error(y, target), mask) for j, y in zip(judged, fused, strict=True)
-        ],
-    }
+
+    @remat.part
+    def judged(state: irp.State) -> dict[str, losses.Term]:
+        fused, foreseen = module.standardised(state), module.log_error(jax.lax.stop_gradient(state))
+        return {
+            "fused": losses.token_mse(fused, target, mask),
+            "fused_cosine": losses.token_cosine(fused, target, mask),
+            "text": losses.row_mse(module.standardised_text(state), text, batch["valid"]),
+            "energy": losses.log_error(foreseen, losses.token_error(fused, target), mask),
+        }
+
+    each = [judged(state) for state in states]
+    parts = {name: [part[name] for part in each] for name in each[0]}
     extras = {f"fused_error/step_{k}": term for k, term in enumerate(parts["fused"])}
     return {name: losses.weighted(each, weights) for name, each in parts.items()}, extras
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from train import config, grid, losses, orchestra, orchestra_scores, robot, robot_scores, seed, state, vision
 
-Terms = dict[str, losses.Term]
+Terms = losses.Terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Stage:
     """Constants of the weights, by path, from each validation's metrics."""
     orchestrates: bool = False
     """Whether its student has an H-module."""
+    draws: bool = False
+    """Whether its losses draw for every sample, or lend one sample what is another's: then the parts of a batch that
+    is accumulated draw anew, and their step is another sample of the whole batch's instead of equal to it."""
 
 
 ARC_VISION = Stage(
@@ -110,6 +113,7 @@ SEED = Stage(
     summarise=seed.summarise,
     statistics=lambda source: {},
     calibrate=lambda summary: {},
+    draws=True,
 )
 """The original student of ARC's grids, its mistakes repaired."""
 ATTENTION = dataclasses.replace(
@@ -124,6 +128,7 @@ ATTENTION = dataclasses.replace(
     summarise=orchestra_scores.summarise,
     calibrate=lambda summary: {},
     orchestrates=True,
+    draws=True,
 )
 ORCHESTRATION = dataclasses.replace(
     ATTENTION,

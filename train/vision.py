@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from student_jax import irp, layers
+from student_jax import irp, layers, remat
 from student_jax.irps.vision import VisionIrp
 from student_jax.student import Student
 from train import data, losses, standardise
@@ -70,10 +70,12 @@ def state_losses(
 ) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
     """`terms` of states that were unrolled already."""
     target, mask = _target(vision, batch), frames(batch)
-    parts = [_state_terms(vision, state, batch, target) for state in states]
+    judged = remat.part(lambda state: _state_terms(vision, state, batch, target))
+    missed = remat.part(lambda state: losses.token_error(vision.standardised(state), target))
+    parts = [judged(state) for state in states]
     weights = losses.rising(len(states) - 1)
     named = {name: losses.weighted([part[name] for part in parts], weights) for name in parts[0]}
-    errors = [losses.token_error(vision.standardised(state), target) for state in states]
+    errors = [missed(state) for state in states]
     named["rise"] = losses.step_rise(errors, mask, fall=FALL)
     return named, {f"error/step_{k}": part["tokens"] for k, part in enumerate(parts)}
 

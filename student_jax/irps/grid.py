@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from student_jax import config, cost, irp, layers, sizes
+from student_jax import config, cost, irp, layers, remat, sizes
 from student_jax.irps import extent, judge
 
 LIMIT = 256.0  # of a hidden value
@@ -220,6 +220,9 @@ class _Reading(nnx.Module):
         self.mlp = layers.Mlp(grid.width, grid.mlp, **options)
 
     def __call__(self, x: Float[Array, "b q p d"], meta: Meta) -> Float[Array, "b q p d"]:
+        return remat.part(self._advance)(x, meta)
+
+    def _advance(self, x: Float[Array, "b q p d"], meta: Meta) -> Float[Array, "b q p d"]:
         b, q, p, width = x.shape
         joined = self.norms[0](x).reshape(b, q * p, width)
         x = x + self.cross(joined, meta.keys, meta.values, meta.mask).reshape(x.shape)

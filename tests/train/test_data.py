@@ -57,6 +57,20 @@ def test_another_seed_is_another_order(frames):
     assert (a != b).any()
 
 
+def test_the_clock_tells_waiting_from_reading(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(data.time, "perf_counter", lambda: now[0])
+    clock = data.Clock()
+    for _ in range(4):
+        with clock.reading():
+            now[0] += 0.5
+    with clock.waiting():
+        now[0] += 2.0
+    assert clock.read(1.0, threads=2) == {"clock/loader_wait": 0.5, "clock/loader_ahead": 4.0}
+    clock.reset()
+    assert clock.read(1.0, threads=2)["clock/loader_ahead"] == 0.0
+
+
 def test_caching_changes_nothing(reader, frames):
     uncached = data.Frames(reader, "train", features=FEATURES, cache_bytes=0.0)
     assert frames.cached

@@ -143,6 +143,28 @@ def test_a_resume_on_other_devices_names_them(stored, straight, capsys):
     assert "devices: 2 -> 4" in capsys.readouterr().err
 
 
+def test_a_run_begun_on_four_devices_goes_on_on_one(stored, straight, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main.main(command(stored, run, "--stop-after", "5", "--host-devices", "4", "--fsdp", "2")) == 0
+    again = command(stored, run, "--stop-after", "8", "--host-devices", "1", "--resume")
+    assert main.main(again) == 2
+    assert re.search(r"scale\.fsdp: 2 -> 1.*devices: 4 -> 1.*--elastic to go on", capsys.readouterr().err)
+    assert main.main([*again, "--elastic"]) == 0
+    ours, theirs = leaves(straight, "last"), leaves(run, "last")
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=1e-2, atol=5e-4, err_msg=name)
+
+
+def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(stored, tmp_path, capsys):
+    assert main.main(command(stored, tmp_path / "run", "--dry-run")) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"trainable parameters +9,226", told)
+    assert re.search(r"predicted peak +\d+ MiB", told)
+    assert re.search(r"FLOPs of a step +[\d.]+e\+\d+", told)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_resume_with_another_store_names_it(make_store, straight, tmp_path, capsys):
     assert main.main(command(make_store(tmp_path / "other", seed=1), straight, "--resume")) == 2
     assert re.search(r"store: '\w+' -> '\w+'", capsys.readouterr().err)

@@ -25,9 +25,9 @@ def run(devices: int, batches) -> tuple[state.TrainState, list[dict]]:
     settings = presets.make("tiny", student_config.Target(width=8, grid=3))
     graph, params, frozen = state.initialise(lambda: Student(settings, rngs=nnx.Rngs(0)), stage.trains)
     optimiser, schedule = optim.make_optimiser(OPTIONS.recipe, 10), optim.make_schedule(OPTIONS.recipe, 10)
-    functions = loop.make_functions(graph, stage, optimiser, schedule, OPTIONS, mesh)
-    now = jax.device_put(state.create(params, frozen, optimiser), sharding.replicated(mesh))
-    key, logged = jax.device_put(jax.random.key(0), sharding.replicated(mesh)), []
+    now = sharding.put(state.create(params, frozen, optimiser), mesh)
+    functions = loop.make_functions(graph, stage, optimiser, schedule, OPTIONS, mesh=mesh, like=now)
+    key, logged = sharding.make_key(0, mesh), []
     for batch in batches:
         now, metrics = functions.train(now, sharding.shard_batch(batch, mesh), key)
         logged.append(jax.device_get(metrics))
