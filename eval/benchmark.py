@@ -18,6 +18,7 @@ from bridge import arc, manifest, outcomes, scene, store
 from bridge.transform import EmbodimentError
 from eval import (
     arc_grid_suite,
+    artifact,
     export,
     metaworld,
     origin,
@@ -135,23 +136,23 @@ def _splits(reader: store.Reader, effort: Effort, seed: int) -> quality.Splits:
 
 def _race(options: Config, run: runs.Run, reader: store.Reader, frames: Frames) -> speed.Speed:
     """Export the run's student and time it beside the teacher on one test frame."""
-    teacher, artifact = reader.manifest.teacher, options.out / "artifact"
+    teacher, folder = reader.manifest.teacher, options.out / "artifact"
     image = frames.image(np.array([len(frames) - 1]), pixels=30)[None, :, None]
-    about = export.About(
+    about = artifact.About(
         preset=run.preset,
         averaged=True,
         embodiment="arc",
         run={"seed": run.seed, "steps": run.record.steps, "store": run.record.store},
         teacher={name: getattr(teacher, name) for name in ("id", "provenance", "licence", "digest")},
     )
-    export.write(artifact, run.student, about, video=image.shape[1:])
+    export.write(folder, run.student, about, artifact.Kit(image.shape[1:], views=("grid",)))
     observation = options.out / "raw" / "observation.npz"
     observation.parent.mkdir(parents=True, exist_ok=True)
     state, words = np.zeros((1, 1, arc.STATE_WIDTH), np.float32), np.array([arc.INSTRUCTION])
     np.savez_compressed(observation, video=image, state=state, instruction=words, embodiment=np.array("arc"))
     source = speed.Teacher(options.teacher or teacher.id, teacher.max_tiles, teacher.digest, options.tokenizer)
     effort = options.effort
-    return speed.measure(artifact, observation, source, plan=effort.plan, compiled=effort.compiled)
+    return speed.measure(folder, observation, source, plan=effort.plan, compiled=effort.compiled)
 
 
 def _write(out: pathlib.Path, result: report.Report, scores: quality.Quality, pictures: list[page.Picture]) -> None:

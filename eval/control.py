@@ -4,7 +4,7 @@ import hashlib
 
 from bridge import embodiment as embodiments
 from bridge import simulator
-from eval import export, runs
+from eval import artifact, export, runs
 from train import actor, cycle, record, warm, witness, words
 
 ALL_STEPS, MINDFUL = actor.Effort(), cycle.Will()
@@ -53,7 +53,7 @@ def equipment(run: runs.Run) -> tuple[words.Words, embodiments.Embodiment]:
 
 def digest(policy: actor.StudentActor) -> str:
     """sha256 of all that decides what the actor does."""
-    weights = export.digest(export.split(policy.student)[0])
+    weights = artifact.digest(export.split(policy.student)[0])
     body = repr((policy.body.tag, policy.body.statistics, policy.body.transform))
     text = f"{weights} {policy.words.json} {body} {policy.effort}"
     if isinstance(policy, cycle.SageActor):

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bridge import arc, families
-from eval import arc_grids, explain_page, export, runs
+from eval import arc_grids, artifact, explain_page, export, runs
 from eval.grid_thought import Thinker, Thought
 from eval.page import STYLE
 from eval.pictures import png
@@ -56,7 +56,7 @@ def again(run: runs.Run, about: dict[str, Any], given: Arrays) -> tuple[str, lis
 
 def digest(run: runs.Run) -> str:
     """sha256 of the weights."""
-    return export.digest(export.split(run.student)[0])
+    return artifact.digest(export.split(run.student)[0])
 
 
 def find(name: str, number: int, *, most: int) -> arc_grids.Query:

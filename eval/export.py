@@ -1,10 +1,11 @@
-"""Writes a student as an artifact folder that eval/policy.py runs without flax or the training code."""
+"""Writes a student as an artifact folder that eval/policy.py runs without flax or the training code.
+
+`python -m eval.export --run RUN --out ARTIFACT`; the command line is eval/export_command.py.
+"""
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,105 +13,145 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax import nnx
 
-from eval import policy, products, scoring
-from student_jax import cost
-from student_jax.student import Student
+from bridge.embodiment import Embodiment
+from eval import artifact, scoring, units, variants
+from eval.artifact import About, Kit
+from eval.variants import Dtype, Weights
+from student_jax import irp
+from student_jax.student import Student, StudentOutput
 
-PLATFORMS = ("cpu", "cuda")
-Weights = dict[str, Any]  # arrays by dotted path
+PLATFORMS = ("cpu", "cuda", "tpu")
+Given = dict[str, Any]  # arrays by name
+
+
+class ExportError(ValueError):
+    """A student that cannot be exported as asked."""
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
-    """What an artifact says of its origin, beside what the student itself knows."""
+class Exported:
+    """A student as it is shipped."""
 
-    preset: str
-    averaged: bool
-    """Whether the weights are the running average (EMA) of training."""
-    embodiment: str
-    run: dict[str, Any]
-    """Seed, steps and the like of the training run."""
-    teacher: dict[str, Any]
-    """id, provenance, licence, digest."""
-
-
-def write(folder: pathlib.Path, student: Student, about: About, *, video: tuple[int, ...]) -> dict[str, Any]:
-    """Export, folded, for observations uint8 [b, *video] = [b, t, v, h, w, 3], b any; returns the meta written."""
-    student = student.folded()
-    weights, call = split(student)
-    program = _export(call, weights, video, modules=len(student.modules))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
-    (folder / "program").write_bytes(program)
-    meta = _meta(student, about, weights, call, video)
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n")
-    return meta
+    student: Student
+    """Folded."""
+    weights: dict[str, np.ndarray]
+    """As they rest in the file."""
+    call: Callable
+    """As `split` gives it, for these weights."""
+    dtype: Dtype
 
 
-def split(student: Student) -> tuple[dict[str, np.ndarray], Callable]:
-    """The student as flat weights by dotted path and a pure function
-    (weights, video uint8 [b, t, v, h, w, 3], atp f32 [b], trust f32 [b, m], seed u32 []) -> Decision's fields."""
+def write(
+    folder: pathlib.Path,
+    student: Student,
+    about: About,
+    kit: Kit,
+    *,
+    dtype: Dtype | None = None,
+    platforms: tuple[str, ...] = PLATFORMS,
+) -> dict[str, Any]:
+    """Export for observations of the kit, any number at once; returns the meta written.
+
+    dtype: None: the one that the student was trained in. ExportError or UnitsError where the student or its robot
+    cannot be exported; artifact.FolderError where the folder holds something else.
+    """
+    artifact.check(folder)
+    made = prepare(student, kit, dtype)
+    program = _program(made, given_shapes(made.student, kit), platforms)
+    one = given_shapes(made.student, kit, batch=1)
+    meta = artifact.meta(made.student, about, kit, call=made.call, weights=made.weights, shapes=one)
+    meta |= {"dtype": made.dtype, "platforms": list(platforms)}
+    return artifact.write(folder, meta, program=program, weights=made.weights)
+
+
+def prepare(student: Student, kit: Kit, dtype: Dtype | None = None) -> Exported:
+    """The student folded, in a type, as weights and a function of them."""
+    dtype = dtype or variants.own(student)
+    if kit.body is not None:
+        units.check(kit.body)
+    folded = variants.computed(student, dtype).folded()
+    weights, call = split(folded, kit.body)
+    weights = variants.packed(weights, variants.kernels(folded), dtype)
+    return Exported(folded, weights, lambda weights, given: call(variants.unpacked(weights), given), dtype)
+
+
+def split(student: Student, body: Embodiment | None = None) -> tuple[dict[str, np.ndarray], Callable]:
+    """The student as flat weights by dotted path and a pure function call(weights, given) -> outputs.
+
+    given, by name: `video` uint8 [b, t, v, h, w, 3], `atp` float32 [b], `trust` float32 [b, m], `seed` uint32 []; for
+    language `tokens` int32 [b, l] and `token_mask` bool [b, l]; for actions `state` float32 [b, 1, d]. outputs: the
+    fields of policy.Decision, `actions` float32 [b, h, a] joined over the parts. body: in whose physical units state
+    and actions are; None: in normalised ones.
+    """
     graph, state = nnx.split(student)
     leaves, structure = jax.tree.flatten_with_path(nnx.to_pure_dict(state))
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
-    def call(weights: Weights, video: jax.Array, atp: jax.Array, trust: jax.Array, seed: jax.Array) -> dict:
+    def call(weights: Weights, given: Given) -> dict[str, Any]:
         model = nnx.merge(graph, jax.tree.unflatten(structure, [weights[name] for name in names]))
-        said = model(scoring.inputs(video), atp, trust, jax.random.key(seed))
-        return {
-            "features": said.features,
-            "energy": said.energies,
-            "steps": said.steps,
-            "confidence": said.confidence,
-            "atp": said.atp,
-        }
+        said = model(inputs(given, body), given["atp"], given["trust"], jax.random.key(given["seed"]))
+        return _outputs(said, body)
 
     return weights, call
 
 
-def _export(call: Callable, weights: Weights, video: tuple[int, ...], *, modules: int) -> bytes:
-    (batch,) = jax.export.symbolic_shape("b")
-    shape = jax.ShapeDtypeStruct
-    arguments = (
-        jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype), weights),
-        shape((batch, *video), jnp.uint8),
-        shape((batch,), jnp.float32),
-        shape((batch, modules), jnp.float32),
-        shape((), jnp.uint32),
-    )
-    return jax.export.export(jax.jit(call), platforms=PLATFORMS)(*arguments).serialize()
+def inputs(given: Given, body: Embodiment | None) -> irp.Inputs:
+    """As the student reads them: what is not given is blank."""
+    blank = scoring.inputs(given["video"])
+    present = {name: given[name] for name in ("state", "tokens", "token_mask") if name in given}
+    if body is not None and "state" in present:
+        present["state"] = units.normalise(body, present["state"])
+    return dataclasses.replace(blank, **present)
 
 
-def _meta(student: Student, about: About, weights: Weights, call: Callable, video: tuple[int, ...]) -> dict[str, Any]:
-    blank = jnp.zeros((1, *video), jnp.uint8)
-    flops = student.table(scoring.inputs(blank))
-    traced = jax.make_jaxpr(call)(weights, blank, *_plain(len(flops)))
-    steps = {name: module.description.max_steps for name, module in student.modules.items()}
-    return {
-        "format": policy.FORMAT,
-        "video": list(video),
-        "modules": list(student.modules),
-        "atp": {
-            "flop_per_atp": cost.FLOP_PER_ATP,
-            "base": {name: entry.base_atp for name, entry in flops.items()},
-            "step": {name: entry.step_atp for name, entry in flops.items()},
-            "max_steps": steps,
-            # Half a step of slack, so that no rounding of the split loses the last one; what is spent is reported.
-            "full": sum((steps[name] + 0.5) * entry.step_atp for name, entry in flops.items()),
-        },
-        "matrix": dataclasses.asdict(products.dominant(products.products(traced))),
-        "parameters": sum(leaf.size for leaf in weights.values()),
-        "student": dataclasses.asdict(student.config),
-        "tokenizer": None,
-        "statistics": None,
-        "digest": digest(weights),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
-        **dataclasses.asdict(about),
+def _outputs(said: StudentOutput, body: Embodiment | None) -> dict[str, Any]:
+    features = dict(said.features)
+    actions = features.pop("actions", None)
+    found = {
+        "features": features,
+        "energy": said.energies,
+        "steps": said.steps,
+        "reason": said.reasons,
+        "confidence": said.confidence,
+        "atp": said.atp,
     }
+    if actions is None:
+        return found
+    return found | {"actions": actions if body is None else units.denormalise(body, actions)}
+
+
+def given_shapes(student: Student, kit: Kit, batch: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of what a call is given; batch: rows, None for any number. ExportError for a student that is asked
+    otherwise."""
+    settings = student.config
+    if settings.grid or settings.seed:
+        raise ExportError(
+            "this student solves grids: it is asked with pairs of frames and a mask, which an artifact has no form "
+            "for yet; run it with eval.benchmark or eval.explain, or export a student that sees or acts"
+        )
+    (batch,) = (batch,) if batch else jax.export.symbolic_shape("b")
+    shape = jax.ShapeDtypeStruct
+    found = {
+        "video": shape((batch, *kit.video), jnp.uint8),
+        "atp": shape((batch,), jnp.float32),
+        "trust": shape((batch, len(student.modules)), jnp.float32),
+        "seed": shape((), jnp.uint32),
+    }
+    if settings.language:
+        text = (batch, settings.language.length)
+        found |= {"tokens": shape(text, jnp.int32), "token_mask": shape(text, jnp.bool_)}
+    if settings.actions:
+        width = sum(kit.body.dimensions("state").values()) if kit.body else settings.actions.state
+        found["state"] = shape((batch, 1, width), jnp.float32)
+    return found
+
+
+def _program(made: Exported, shapes: dict[str, Any], platforms: tuple[str, ...]) -> bytes:
+    weights = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), made.weights)
+    return jax.export.export(jax.jit(made.call), platforms=platforms)(weights, shapes).serialize()
 
 
 def parameters(student: Student) -> int:
@@ -118,14 +159,7 @@ def parameters(student: Student) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(split(student.folded())[0]))
 
 
-def digest(weights: dict[str, np.ndarray]) -> str:
-    """sha256 over names, shapes, dtypes and bytes of the weights."""
-    found = hashlib.sha256()
-    for name, leaf in sorted(weights.items()):
-        found.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
+if __name__ == "__main__":
+    from eval import export_command  # imports this module under its own name, so that its types are the ones used
 
-
-def _plain(modules: int) -> tuple[np.ndarray, ...]:
-    return np.ones(1, np.float32), np.ones((1, modules), np.float32), np.uint32(0)
+    sys.exit(export_command.main())
