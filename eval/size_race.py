@@ -1,5 +1,6 @@
 """The race at full size: students, twins and teachers in processes of their own, in heats that fit into memory."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -117,17 +118,26 @@ def _heat(entries: Sequence[Entry], plan: timing.Plan, *, device: str, last: boo
 def _start(
     stack: contextlib.ExitStack, entries: Sequence[Entry], found: Found
 ) -> list[tuple[Entry, timing.Contestant]]:
-    """Those that started; one after another, so that what is free is known before the next."""
+    """Those that started, in order: the small ones two at a time, the heavy ones each with what is then free."""
+    order = sorted(entries, key=lambda entry: entry.weights)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        futures = {entry.name: pool.submit(_process, entry) for entry in order if not entry.weights}
     present = []
-    for entry in entries:
-        if reason := _too_large(entry):
-            found.reasons[entry.name] = reason
-            continue
+    for entry in order:
         try:
-            present.append((entry, stack.enter_context(timing.Contestant(entry.command, limit=1800))))
+            process = futures[entry.name].result() if entry.name in futures else _process(entry)
         except timing.Unavailable as reason:
             found.reasons[entry.name] = str(reason)
+            continue
+        present.append((entry, stack.enter_context(process)))
     return present
+
+
+def _process(entry: Entry) -> timing.Contestant:
+    """Raises Unavailable where there is no room for it, or it does not start."""
+    if reason := _too_large(entry):
+        raise timing.Unavailable(reason)
+    return timing.Contestant(entry.command, limit=1800)
 
 
 def _too_large(entry: Entry) -> str:
