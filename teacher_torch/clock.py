@@ -24,7 +24,7 @@ class Passes:
     """The model's large parts, eager or compiled."""
 
     vision: Callable
-    read: Callable
+    language: Callable
     adapted: Callable | None = None
     context: Callable | None = None
     velocity: Callable | None = None
@@ -32,7 +32,7 @@ class Passes:
     @classmethod
     def of(cls, model: Groot) -> "Passes":
         """As they are."""
-        seeing = cls(model.vision, model.read)
+        seeing = cls(model.vision, model.language)
         if model.head is None:
             return seeing
         return dataclasses.replace(seeing, adapted=model.adapted, context=model.context, velocity=model.head.velocity)
@@ -123,7 +123,8 @@ class Clock:
 
     def _features(self, passes: Passes, ready: inputs.ModelInputs) -> torch.Tensor:
         tokens = passes.vision(ready.pixel_values)[0]
-        return passes.read(self.model.embed(ready.input_ids, tokens), ready.attention_mask)
+        embeddings = self.model.embed(ready.input_ids, tokens)
+        return self.model.read(embeddings, ready.attention_mask, language=passes.language)
 
 
 def repeated(observation: Observation, batch: int) -> Observation:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from teacher_torch.groot import backbone, head
 from teacher_torch.groot.config import GrootConfig
@@ -81,10 +82,19 @@ class Groot(nn.Module):
         embeddings = self.language.embed_tokens(input_ids)
         return embeddings.masked_scatter(marked[..., None], tokens.to(embeddings.dtype))
 
-    def read(self, embeddings: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Embeddings [b, s, d] to backbone features [b, s, d]: causal, positions 0..s-1, final norm included."""
+    def read(
+        self,
+        embeddings: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        language: Callable[..., BaseModelOutputWithPast] | None = None,
+    ) -> torch.Tensor:
+        """Embeddings [b, s, d] to backbone features [b, s, d]: causal, positions 0..s-1, final norm included.
+
+        language: the model's own, where it was compiled.
+        """
         padded = not bool(attention_mask.all())
-        return self.language(
+        return (language or self.language)(
             inputs_embeds=embeddings, attention_mask=attention_mask if padded else None, use_cache=False
         ).last_hidden_state
 
