@@ -110,18 +110,23 @@ def _table(meta: dict[str, Any]) -> str:
 
 def _measured(meta: dict[str, Any]) -> list[str]:
     """Numbers that were measured, and no section where none were."""
-    lines = []
-    if found := meta.get("measured"):
-        lines += [f"- On {found['device']}, one observation: {found['ms_base']:.2f} ms without any step."]
-    for name, entry in (meta.get("parity") or {}).get("outputs", {}).items():
-        lines += [f"- {name}: max difference {entry['max_abs']:.2g}, cosine {entry['cosine']:.6f}"]
-    if not lines:
-        return []
-    against = (meta.get("parity") or {}).get("against", "")
-    head = f"Against the student computed in {against}, on random observations:\n\n" if against else ""
-    return ["## Measured\n\n" + head + "\n".join(lines)]
+    found, parity = meta.get("measured"), meta.get("parity")
+    parts = []
+    if found:
+        parts.append(f"On {found['device']}, one observation: {found['ms_base']:.2f} ms without any step.")
+    if parity:
+        parts.append(
+            f"Against the student computed in {parity['against']}, on {parity['decisions']} random observations at "
+            f"several budgets ({parity['agreed']:.0%} took the same steps):"
+        )
+        rows = [(n, f"{one['max_abs']:.2g}", f"{one['cosine']:.6f}") for n, one in parity["outputs"].items()]
+        parts.append(_table_of(("output", "max difference", "cosine"), rows))
+    return ["\n\n".join(["## Measured", *parts])] if parts else []
 
 
 def _grid(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows)]
-    return "\n".join([f"## {title}", "", *lines])
+    return f"## {title}\n\n{_table_of(columns, rows)}"
+
+
+def _table_of(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows))

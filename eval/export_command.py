@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import types
 from typing import Any, Literal
 
 import tyro
@@ -45,6 +46,9 @@ class Config:
     """The running average of the weights, or the weights themselves."""
     size: tuple[int, int] | None = None
     """Height and width of the frames in pixels. Default: of the embodiment's cameras."""
+    onnx: bool = False
+    """Write model.onnx too, for onnxruntime, OpenVINO and TensorRT: one observation at a time, weights inside. It
+    needs the extra `onnx`."""
     measure: bool = False
     """Time a step of each module on this machine, for the table of the model card."""
 
@@ -64,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make(options: Config) -> tuple[dict[str, Any], parity.Parity]:
     """Write the artifact, compare it with its student, write down what was found."""
+    onnx_export = _onnx() if options.onnx else None
     student, told = checkpoint.load_student(options.run, options.checkpoint, options.weights)
     run = runs.Run(options.run, told, student)
     kit = equip(run, options.size)
@@ -72,9 +77,25 @@ def make(options: Config) -> tuple[dict[str, Any], parity.Parity]:
     loaded = policy.load(options.out)
     found = parity.compare(student, kit, loaded)
     notes = {"parity": found.record()}
+    if onnx_export:
+        onnx_export.write(options.out, student, kit, options.dtype)
+        there = policy.load(options.out, runtime="onnxruntime")
+        notes["parity_onnx"] = parity.compare(student, kit, there).record()
     if options.measure:
         notes["measured"] = measured.measure(student, kit, loaded)
     return artifact.note(options.out, notes), found
+
+
+def _onnx() -> types.ModuleType:
+    """Asked for first of all: a missing package is told before anything is computed."""
+    try:
+        import onnxruntime  # noqa: F401 - the model is compared with the student in it
+
+        from eval import onnx_export
+    except ImportError as error:
+        remedy = f"--onnx needs the extra `onnx` ({error}): pip install 'sage-distill[onnx]'"
+        raise export.ExportError(remedy) from error
+    return onnx_export
 
 
 def equip(run: runs.Run, size: tuple[int, int] | None = None) -> Kit:

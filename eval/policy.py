@@ -1,30 +1,27 @@
 """Runs an exported student from its folder: numpy, jax, flatbuffers, safetensors and tokenizers are enough. Imports
-none of ours, so that this one file may be copied beside an artifact.
+none of ours, so that this file and runtimes.py may be copied beside an artifact.
 
-A folder, as eval.export writes it: `program` (jax.export, weights as arguments), `weights.safetensors`, `meta.json`.
+A folder, as eval.export writes it: `program` (jax.export, weights as arguments), `weights.safetensors`, `meta.json`,
+and `model.onnx` where it was asked for; with onnxruntime or OpenVINO neither jax nor the first two are read.
 """
 
 import collections
 import dataclasses
 import hashlib
+import importlib
 import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.export
 import numpy as np
-import safetensors.numpy
 import tokenizers
 
 FORMAT = 2
-RUNTIMES = ("xla",)
+RUNTIMES = ("xla", "onnxruntime", "openvino")
 REMEMBERED = 256
 """Instructions whose tokens are kept."""
 REMEDY = "export again: python -m eval.export --run RUN --out ARTIFACT"
-PLATFORMS = {"gpu": "cuda", "rocm": "rocm"}
-"""Platforms of programs by jax's own names, where they differ."""
 
 
 class ArtifactError(ValueError):
@@ -188,12 +185,15 @@ class Words:
 
 
 def load(folder: str | pathlib.Path, runtime: str = "xla") -> Policy:
-    """Read an artifact folder. Raises ArtifactError (a ValueError) or FileNotFoundError naming the file and the fix."""
+    """Read an artifact folder, to be run by "xla", "onnxruntime" or "openvino".
+
+    Raises ArtifactError (a ValueError) or FileNotFoundError naming the file and the fix.
+    """
     folder = pathlib.Path(folder)
     if runtime not in RUNTIMES:
         raise ArtifactError(f"runtime: expected one of {', '.join(RUNTIMES)}, got {runtime!r}")
     meta = read_meta(folder)
-    return Policy(_xla(folder, meta), meta)
+    return Policy(_run(folder, meta, runtime), meta)
 
 
 def read_meta(folder: pathlib.Path) -> dict[str, Any]:
@@ -217,25 +217,13 @@ def read_meta(folder: pathlib.Path) -> dict[str, Any]:
     return meta
 
 
-def _xla(folder: pathlib.Path, meta: dict[str, Any]) -> Callable:
-    """The program of a folder with its weights on the default device."""
-    here = PLATFORMS.get(jax.default_backend(), jax.default_backend())
-    if here not in meta["platforms"]:
-        raise ArtifactError(
-            f"{folder} was exported for {', '.join(meta['platforms'])}, jax runs on {here} here: "
-            f"set JAX_PLATFORMS, or export with --platforms {here}"
-        )
+def _run(folder: pathlib.Path, meta: dict[str, Any], runtime: str) -> Callable:
+    """From the file beside this one, whether they are in a package or were copied."""
+    runtimes = importlib.import_module(f"{__package__}.runtimes" if __package__ else "runtimes")
     try:
-        program = jax.export.deserialize(bytearray((folder / "program").read_bytes()))
-    except Exception as error:  # jax names neither the file nor the versions
-        made = meta["versions"]["jax"]
-        raise ArtifactError(
-            f"{folder / 'program'} was exported with jax {made} and jax {jax.__version__} cannot read it ({error}): "
-            f"install jax {made}, or export again with this one"
-        ) from error
-    held = jax.device_put(safetensors.numpy.load_file(folder / "weights.safetensors"))
-    call = jax.jit(program.call)
-    return lambda given: jax.device_get(call(held, given))
+        return runtimes.start(runtime, folder, meta)
+    except runtimes.Unusable as error:
+        raise ArtifactError(str(error)) from error
 
 
 def _field(observation, name: str):
