@@ -1,15 +1,16 @@
 """The student's own timing process: loads an artifact and answers one JSON line per JSON line, measuring inside.
 
-`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training.
+`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training, and jax only for XLA and for the
+matrix rate.
 """
 
 import argparse
 import dataclasses
 import pathlib
+import sys
 import time
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bridge import channel
@@ -46,14 +47,13 @@ def main() -> None:
         return student.act(seen.repeated(batch), atp=arguments.atp, trust=trust)
 
     first = act()
-    compiled = time.perf_counter()
-    device = jax.devices()[0]
+    compiled, device = time.perf_counter(), _device()
     out.send(
         event="ready",
         load_s=loaded - started,
         compile_s=compiled - loaded,
-        platform=device.platform,
-        device=device.device_kind,
+        platform=device.platform if device else "cpu",
+        device=device.device_kind if device else "cpu",
         atp=float(first.atp[0]),
         steps={name: int(steps[0]) for name, steps in first.steps.items()},
     )
@@ -69,9 +69,11 @@ def answer(request: dict, act) -> dict:
         np.savez(request["path"], **_flat(act(1)))
         return {"event": "answer"}
     if request["do"] == "rate":
-        return {"event": "rate", "flops_per_s": matrix_rate(**request["shape"])}
+        from eval import matrix_rate  # jax, which not every runtime needs
+
+        return {"event": "rate", "flops_per_s": matrix_rate.measure(**request["shape"])}
     if request["do"] == "memory":
-        return channel.held((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"))
+        return channel.held((_device().memory_stats() or {}).get("peak_bytes_in_use") if _device() else None)
     return channel.refused("run, answer, rate or memory", request)
 
 
@@ -82,22 +84,9 @@ def observe(path: pathlib.Path) -> Seen:
         return Seen(arrays["video"], arrays.get("state"), words)
 
 
-def matrix_rate(*, m: int, k: int, n: int, dtype: str, batch: int = 1, repeats: int = 10) -> float:
-    """FLOP/s of [batch, m, k] x [batch, k, n] with float32 accumulation: the median call of a chain of products."""
-    links = max(1, int(2e8 / (2 * batch * m * k * n)))  # long enough that the dispatch does not count
-    left, right = jnp.full((links, batch, m, k), 0.5, dtype), jnp.full((batch, k, n), 0.5, dtype)
-
-    @jax.jit
-    def chain(left, right):
-        def link(total, part):
-            product = jnp.einsum("bmk,bkn->bmn", part, right, preferred_element_type=jnp.float32)
-            return total + product, None
-
-        return jax.lax.scan(link, jnp.zeros((batch, m, n), jnp.float32), left)[0]
-
-    chain(left, right).block_until_ready()
-    seconds = np.median([channel.seconds(lambda: chain(left, right).block_until_ready()) for _ in range(repeats)])
-    return float(2 * links * batch * m * k * n / seconds)
+def _device() -> Any:
+    """jax's device, where the runtime is jax: one that does without it must not pay for its memory."""
+    return sys.modules["jax"].devices()[0] if "jax" in sys.modules else None
 
 
 def _flat(said: policy.Decision) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The size suite: an acting student, exported, against the full teacher and against its own twin in PyTorch."""
 
 import dataclasses
+import importlib.util
 import pathlib
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from eval import artifact, export, origin, page, pictures, policy, report, runs,
 from eval.options import Config
 from eval.size_race import Entry, module
 from eval.size_rows import Bench
-from eval.variants import DTYPES
+from eval.variants import DTYPES, Dtype
 from student_jax import config, irp, presets, sizes
 from student_jax.student import Student
 from train import words
@@ -30,6 +31,8 @@ PARTS = {"state": {"arms": 14, "hands": 12}, "action": {"arms": 14, "hands": 12}
 """Of a robot with two arms and hands, as GR00T's own are."""
 HORIZON, TEACHER_WIDTH, TEACHER_GRID = 16, 2048, 16
 BATCHES = (4, 16)
+LANES = (*(f"xla_{dtype}" for dtype in DTYPES), "onnxruntime_float32", "openvino_float32", "openvino_bfloat16")
+"""How the student runs, RUNTIME_TYPE each; --lanes chooses others."""
 PLANS = {
     "full": timing.Plan(rounds=10, repeats=20, seconds=40.0),
     "quick": timing.Plan(rounds=4, repeats=5, seconds=5.0),
@@ -82,10 +85,20 @@ def prepare(options: Config, device: str) -> Bench:
     for dtype in DTYPES:
         folders[dtype] = options.out / f"artifact_{dtype}"
         kept = options.resume and (folders[dtype] / "meta.json").is_file()
-        metas[dtype] = (
-            policy.read_meta(folders[dtype]) if kept else export.write(folders[dtype], student, about, kit, dtype=dtype)
-        )
+        if not kept:
+            export.write(folders[dtype], student, about, kit, dtype=dtype)
+            _write_onnx(folders[dtype], student, kit, dtype)
+        metas[dtype] = policy.read_meta(folders[dtype])
     return Bench(options.student, options.teacher or FULL, device, folders, metas)
+
+
+def _write_onnx(folder: pathlib.Path, student: Student, kit: artifact.Kit, dtype: Dtype) -> None:
+    """The model that the other runtimes read, where the extra for it is here; its lanes say so where it is not."""
+    if dtype == "int8" or not importlib.util.find_spec("onnx"):
+        return
+    from eval import onnx_export
+
+    onnx_export.write(folder, student, kit, dtype)
 
 
 def configured(preset: str) -> config.StudentConfig:
@@ -141,7 +154,7 @@ def _device(options: Config) -> str:
 
 def _students(options: Config, bench: Bench) -> Iterator[Entry]:
     """The exported student, a process for every runtime and type."""
-    for name in options.lanes or default_lanes():
+    for name in options.lanes or LANES:
         runtime, _, dtype = name.partition("_")
         if dtype not in bench.folders:
             raise runs.RunError(f"--lanes {name}: expected RUNTIME_DTYPE with one of {', '.join(DTYPES)}")
@@ -149,12 +162,6 @@ def _students(options: Config, bench: Bench) -> Iterator[Entry]:
         started = module("eval.clock", folder, "--observation", options.out / "raw/observation.npz", "--every-step")
         shape = {key: meta["matrix"][key] for key in ("batch", "m", "k", "n", "dtype")}
         yield Entry(f"student_{name}", [*started, "--runtime", runtime], batches=BATCHES, shape=shape)
-
-
-def default_lanes() -> tuple[str, ...]:
-    """Every type in XLA, the two floating ones in every other runtime that eval.policy has."""
-    others = [runtime for runtime in policy.RUNTIMES if runtime != "xla"]
-    return (*(f"xla_{d}" for d in DTYPES), *(f"{runtime}_{d}" for runtime in others for d in DTYPES[:2]))
 
 
 def _twins(options: Config, bench: Bench) -> Iterator[Entry]:
