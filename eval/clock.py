@@ -1,7 +1,7 @@
 """The student's own timing process: loads an artifact and answers one JSON line per JSON line, measuring inside.
 
-`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training, and jax only for XLA and for the
-matrix rate.
+`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training,
+and jax only for XLA and for the matrix rate.
 """
 
 import argparse

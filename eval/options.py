@@ -85,7 +85,7 @@ class Config:
     student: str = "sage_48m"
     """size: preset of the student."""
     lanes: tuple[str, ...] = ()
-    """size: how the student runs, RUNTIME_DTYPE each, e.g. xla_bfloat16; default all of XLA, onnxruntime and OpenVINO."""
+    """size: how the student runs, RUNTIME_DTYPE each, e.g. xla_bfloat16; default: all there are."""
     draws: int = 1000
     """Bootstrap resamples behind every interval."""
     strict: bool = False
