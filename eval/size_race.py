@@ -77,7 +77,7 @@ def run(
     device: str,
     out: pathlib.Path,
     resume: bool,
-    tell: Callable[[str], None],
+    tick: Callable[[str, int, int], None],
 ) -> Found:
     """A heat for every heavy entry, one after another, each beside all small ones; then the small ones' batches.
 
@@ -88,7 +88,7 @@ def run(
     for index, (name, guests) in enumerate(heats):
         path = out / f"heat_{name}.json"
         if not (resume and path.is_file()):
-            tell(f"heat {index + 1} of {len(heats)}: {name}")
+            tick(f"heat: {name}", index, len(heats))
             heat = _heat([*guests, *small], plan, device=device, last=index == len(heats) - 1)
             out.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(dataclasses.asdict(heat)))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from rich.console import Console
 
 from bridge import embodiment as embodiments
 from bridge.embodiment import Embodiment
@@ -18,6 +17,7 @@ from eval import artifact, export, origin, page, pictures, policy, report, runs,
 from eval.options import Config
 from eval.size_race import Entry, module
 from eval.size_rows import Bench
+from eval.ticker import Ticker
 from eval.variants import DTYPES, Dtype
 from student_jax import config, irp, presets, sizes
 from student_jax.student import Student
@@ -41,21 +41,15 @@ PLANS = {
 
 def benchmark(options: Config, *, command: str) -> report.Report:
     """Export the student, race everybody, write the report folder."""
-    console = Console(stderr=True)
     plan = PLANS["quick" if options.short else "full"]
     plan = dataclasses.replace(plan, seconds=options.seconds or plan.seconds)
     device = _device(options)
-    with console.status("exporting the student"):
+    with Ticker() as tick:
+        tick("exporting the student", 0, 1)
         bench = prepare(options, device)
-    found = size_race.run(
-        list(_students(options, bench)) + list(_twins(options, bench)),
-        list(_teachers(options, bench)),
-        plan=plan,
-        device=device,
-        out=options.out / "raw",
-        resume=options.resume,
-        tell=console.print,
-    )
+        small = [*_students(options, bench), *_twins(options, bench)]
+        race = {"plan": plan, "device": device, "out": options.out / "raw", "resume": options.resume}
+        found = size_race.run(small, list(_teachers(options, bench)), **race, tick=tick)
     context = report.Context(
         "random", "none", bench.preset, bench.parameters, origin.device(), origin.commit(), command
     )
