@@ -29,6 +29,7 @@ from eval import (
     robot,
     runs,
     sage,
+    size_suite,
     speed,
     throughput,
 )
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(options: Config, command: str) -> report.Report:
     """Measure everything that the suite asks for and write the report folder."""
+    if options.suite == "size":
+        return size_suite.benchmark(options, command=command)
     options = dataclasses.replace(options, run=options.run or (runs.newest(),))
     url = options.store or record.read(options.run[0]).config.launch.store
     if puzzles.size(url):

@@ -1,103 +1,114 @@
 """The student's own timing process: loads an artifact and answers one JSON line per JSON line, measuring inside.
 
-`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training.
+`python -m eval.clock ARTIFACT --observation FILE.npz`; eval/timing.py drives it. Imports neither flax nor the training,
+and jax only for XLA and for the matrix rate.
 """
 
 import argparse
-import json
-import os
+import dataclasses
 import pathlib
 import sys
 import time
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from bridge import memory
+from bridge import channel
 from eval import policy
+
+EVERY_STEP = 1e-3
+"""Trust of a module over that of the one before it, which leaves the first whatever it can spend, then the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What the student is shown; b rows."""
+
+    video: np.ndarray
+    state: np.ndarray | None = None
+    instruction: tuple[str, ...] | None = None
+
+    def repeated(self, batch: int) -> "Seen":
+        """So many copies of its one row."""
+        state = None if self.state is None else self.state.repeat(batch, axis=0)
+        return Seen(self.video.repeat(batch, axis=0), state, self.instruction and self.instruction * batch)
 
 
 def main() -> None:
-    """Announce `ready`, then answer `run`, `rate` and `memory` until stdin closes."""
-    parser = argparse.ArgumentParser(prog="python -m eval.clock", description=__doc__.splitlines()[0])
-    parser.add_argument("artifact", type=pathlib.Path, help="folder written by eval.export")
-    parser.add_argument(
-        "--observation", type=pathlib.Path, required=True, help="npz with `video` uint8 [1, t, v, h, w, 3]"
-    )
-    parser.add_argument("--atp", type=float, default=None, help="compute budget; default: enough for every step")
-    arguments = parser.parse_args()
-    channel = _own_channel()
+    """Announce `ready`, then answer `run`, `answer`, `rate` and `memory` until stdin closes."""
+    arguments, out = _parse(), channel.Channel()
     started = time.perf_counter()
-    student = policy.load(arguments.artifact)
-    video = np.load(arguments.observation)["video"]
+    student = policy.load(arguments.artifact, runtime=arguments.runtime)
+    seen = observe(arguments.observation)
+    trust = EVERY_STEP ** np.arange(len(student.meta["modules"])) if arguments.every_step else None
     loaded = time.perf_counter()
-    first = student.act(video, atp=arguments.atp)
-    device = jax.devices()[0]
-    _send(
-        channel,
+
+    def act(batch: int = 1) -> policy.Decision:
+        return student.act(seen.repeated(batch), atp=arguments.atp, trust=trust)
+
+    first = act()
+    compiled, device = time.perf_counter(), _device()
+    out.send(
         event="ready",
         load_s=loaded - started,
-        compile_s=time.perf_counter() - loaded,
-        platform=device.platform,
-        device=device.device_kind,
+        compile_s=compiled - loaded,
+        platform=device.platform if device else "cpu",
+        device=device.device_kind if device else "cpu",
         atp=float(first.atp[0]),
         steps={name: int(steps[0]) for name, steps in first.steps.items()},
     )
-    for line in sys.stdin:
-        request = json.loads(line)
-        _send(channel, **answer(request, lambda: student.act(video, atp=arguments.atp)))
+    out.serve(lambda request: answer(request, act))
 
 
 def answer(request: dict, act) -> dict:
-    """One reply: seconds of each call, the matrix rate at given shapes, or the peak memory so far."""
+    """One reply: seconds of each call, an npz of what was said, the matrix rate at given shapes, or the peak memory."""
     if request["do"] == "run":
-        for _ in range(request["warm"]):
-            act()
-        return {"event": "result", "seconds": [_seconds(act) for _ in range(request["repeats"])]}
+        seen = request.get("batch", 1)
+        return channel.timed(lambda: act(seen), request)
+    if request["do"] == "answer":
+        np.savez(request["path"], **_flat(act(1)))
+        return {"event": "answer"}
     if request["do"] == "rate":
-        return {"event": "rate", "flops_per_s": matrix_rate(**request["shape"])}
+        from eval import matrix_rate  # jax, which not every runtime needs
+
+        return {"event": "rate", "flops_per_s": matrix_rate.measure(**request["shape"])}
     if request["do"] == "memory":
-        device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        peak = memory.peak_bytes()
-        return {"event": "memory", "peak_bytes": peak, "device_peak_bytes": device}
-    return {"event": "error", "message": f"expected run, rate or memory, got {request['do']!r}"}
+        return channel.held((_device().memory_stats() or {}).get("peak_bytes_in_use") if _device() else None)
+    return channel.refused("run, answer, rate or memory", request)
 
 
-def matrix_rate(*, m: int, k: int, n: int, dtype: str, batch: int = 1, repeats: int = 10) -> float:
-    """FLOP/s of [batch, m, k] x [batch, k, n] with float32 accumulation: the median call of a chain of products."""
-    links = max(1, int(2e8 / (2 * batch * m * k * n)))  # long enough that the dispatch does not count
-    left, right = jnp.full((links, batch, m, k), 0.5, dtype), jnp.full((batch, k, n), 0.5, dtype)
-
-    @jax.jit
-    def chain(left, right):
-        def link(total, part):
-            product = jnp.einsum("bmk,bkn->bmn", part, right, preferred_element_type=jnp.float32)
-            return total + product, None
-
-        return jax.lax.scan(link, jnp.zeros((batch, m, n), jnp.float32), left)[0]
-
-    chain(left, right).block_until_ready()
-    seconds = np.median([_seconds(lambda: chain(left, right).block_until_ready()) for _ in range(repeats)])
-    return float(2 * links * batch * m * k * n / seconds)
+def observe(path: pathlib.Path) -> Seen:
+    """The observation of an npz: `video` uint8 [1, t, v, h, w, 3] and, of a robot, `state` and `instruction`."""
+    with np.load(path) as arrays:
+        words = tuple(map(str, arrays["instruction"])) if "instruction" in arrays else None
+        return Seen(arrays["video"], arrays.get("state"), words)
 
 
-def _seconds(call) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def _device() -> Any:
+    """jax's device, where the runtime is jax: one that does without it must not pay for its memory."""
+    return sys.modules["jax"].devices()[0] if "jax" in sys.modules else None
 
 
-def _own_channel():
-    """Keep stdout for the protocol: whatever a library prints goes to stderr."""
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return channel
+def _flat(said: policy.Decision) -> dict[str, np.ndarray]:
+    """As the twin names it."""
+    found = said.features | {f"energy.{name}": energy for name, energy in said.energy.items()}
+    return found | ({"actions": np.concatenate(list(said.actions.values()), axis=-1)} if said.actions else {})
 
 
-def _send(channel, **message) -> None:
-    channel.write(json.dumps(message) + "\n")
-    channel.flush()
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m eval.clock", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("artifact", type=pathlib.Path, help="folder written by eval.export")
+    add(
+        "--observation",
+        type=pathlib.Path,
+        required=True,
+        help="npz with `video` uint8 [1, t, v, h, w, 3]; of a robot `state` (physical) and `instruction` too",
+    )
+    add("--runtime", default="xla", help="what runs it; see eval.policy.load")
+    add("--atp", type=float, default=None, help="compute budget; default: enough for every step")
+    add("--every-step", action="store_true", help="split the budget so that each module can pay all of its steps")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from eval import products, report, statistics
-from eval.clock import matrix_rate
+from eval import matrix_rate, products, report, statistics
 
 BAR = 2.0
 """Of p50 over what the products alone would take."""
@@ -49,6 +48,6 @@ def measure(program: Callable, state: dict, video: np.ndarray, *, rounds: int = 
         started = time.perf_counter()
         jax.block_until_ready(program(state, video))
         seconds.append(time.perf_counter() - started)
-    rate = matrix_rate(**shape)
+    rate = matrix_rate.measure(**shape)
     text = "{batch} x [{m}, {k}] x [{k}, {n}] {dtype}".format(**shape)
     return Timed(len(video), np.array(seconds), sum(one.flops for one in found), rate, text)

@@ -36,11 +36,12 @@ class Config:
     """Report how close, how fast and (a robot's) how successful trained students are, on test data that nothing else
     has read."""
 
-    suite: Literal["", "arc", "families", "metaworld", "robot", "sage"] = ""
+    suite: Literal["", "arc", "families", "metaworld", "robot", "sage", "size"] = ""
     """arc: ARC tasks, for a vision component how close and fast it is, for a student of grids what it solves; families:
     small puzzles; metaworld: closed loop in the simulator; robot:
     against the store alone, for robots without a simulator; sage: what the orchestrator is worth (runs of --stage
-    orchestration, or end-to-end from one). Default: what the store holds."""
+    orchestration, or end-to-end from one); size: an untrained student of full size against the full teacher's cost, no
+    run or store needed. Default: what the store holds."""
     run: Annotated[tuple[pathlib.Path, ...], tyro.conf.UseAppendAction] = ()
     """A run folder; repeat it for runs that differ in their seed only. Default: the newest in runs/."""
     control: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -68,7 +69,7 @@ class Config:
     """sage: what all refinement steps together must gain, in units of the logarithm of the action error, to be taken;
     the dial between thinking and saving. Default: the one that it was trained with."""
     resume: bool = False
-    """metaworld, sage: go on with the episodes that --out holds; none of them is run again."""
+    """metaworld, sage: go on with the episodes that --out holds; none of them is run again. size: with its heats."""
     episodes: int | None = None
     """metaworld, sage: episodes per task; default 50, quick 10."""
     tasks: tuple[str, ...] = ()
@@ -77,6 +78,14 @@ class Config:
     """robot: where the episodes were recorded, if that is to be said; nothing acts there now."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Time the compiled teacher as well (minutes, needs a C++ compiler); auto: in full, not in quick."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """size: where torch runs; jax picks its own. auto: where jax does."""
+    seconds: float | None = None
+    """size: of every lane in every heat; default 40, quick 5. A lane gets its three first calls whatever they take."""
+    student: str = "sage_48m"
+    """size: preset of the student."""
+    lanes: tuple[str, ...] = ()
+    """size: how the student runs, RUNTIME_DTYPE each, e.g. xla_bfloat16; default: all there are."""
     draws: int = 1000
     """Bootstrap resamples behind every interval."""
     strict: bool = False

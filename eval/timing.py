@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ import threading
 import time
 
 import numpy as np
+
+from eval import energy
 
 STAT = pathlib.Path("/proc/stat")
 IDLE = [3, 4]  # idle and waiting for input or output
@@ -126,6 +129,12 @@ class Lane:
     output: str
     seconds: list[float] = dataclasses.field(default_factory=list)
     failure: str = ""
+    request: dict = dataclasses.field(default_factory=dict)
+    """What a run is asked beside its output: `mode`, `batch`."""
+    joules: float = 0.0
+    """Spent over its turns, where a meter tells."""
+    calls: int = 0
+    """In those turns, warm-up included."""
 
     def turn(self, plan: Plan) -> None:
         """One turn: a warm-up call where calls are short, then as many measured calls as the plan's time allows."""
@@ -136,8 +145,11 @@ class Lane:
             return
         warm = 1 if last is None or last < 1.0 else 0
         try:
-            answer = self.contestant.ask("result", do="run", output=self.output, warm=warm, repeats=repeats)
+            answer = self.contestant.ask(
+                "result", do="run", output=self.output, warm=warm, repeats=repeats, **self.request
+            )
             self.seconds += answer["seconds"]
+            self.calls += warm + repeats
         except Unavailable as reason:
             self.failure = str(reason)
 
@@ -147,8 +159,8 @@ class Lane:
         return np.array(self.seconds[1:] or self.seconds)
 
 
-def race(lanes: list[Lane], plan: Plan) -> float:
-    """Run the lanes in turns, another one first each round, until the plan is fulfilled.
+def race(lanes: list[Lane], plan: Plan, meter: energy.Packages | energy.Graphics | None = None) -> float:
+    """Run the lanes in turns, another one first each round, until the plan is fulfilled. meter: counts their joules.
 
     Returns the share of the machine's cores that other work kept busy, measured between the rounds: the numbers are
     worth what that share is small.
@@ -159,7 +171,7 @@ def race(lanes: list[Lane], plan: Plan) -> float:
         start = turn % max(len(lanes), 1)
         for lane in lanes[start:] + lanes[:start]:
             time.sleep(PAUSE_S)
-            lane.turn(plan)
+            lane.joules += energy.spent(meter, functools.partial(lane.turn, plan)) or 0.0
     return float(np.mean(busy))
 
 

@@ -32,11 +32,35 @@ def standin(target: Target, robot: Robot | None = None) -> StudentConfig:
     vision = VisionConfig(canvas=224, patch=28, width=128, heads=4, mlp=384, stem_blocks=2, step_blocks=1, max_steps=2)
     if robot is None:
         return StudentConfig(vision, target)
-    vision = VisionConfig(canvas=128, patch=16, width=96, heads=2, mlp=144, stem_blocks=2, step_blocks=1, max_steps=2)
+    return _standin(target, robot, seen=(96, 144), read=(128, 64), act=(128, 96))
+
+
+def standin_small(target: Target, robot: Robot | None = None) -> StudentConfig:
+    """A third of `standin`'s values, for a robot: the low end of quality against size."""
+    return _standin(target, _robot("standin_small", robot), seen=(56, 80), read=(72, 36), act=(72, 54))
+
+
+def standin_large(target: Target, robot: Robot | None = None) -> StudentConfig:
+    """Three times `standin`'s values, for a robot, as many as `standin-robot` has: the high end."""
+    return _standin(target, _robot("standin_large", robot), seen=(168, 256), read=(240, 120), act=(240, 180))
+
+
+def _standin(
+    target: Target, robot: Robot, *, seen: tuple[int, int], read: tuple[int, int], act: tuple[int, int]
+) -> StudentConfig:
+    """One depth in every size; (width, mlp) of vision, language and control differ."""
+    shape = {"canvas": 128, "patch": 16, "heads": 2, "stem_blocks": 2, "step_blocks": 1, "max_steps": 2}
+    vision = VisionConfig(width=seen[0], mlp=seen[1], **shape)
     text = {"vocabulary": 512, "embedding": 24, "length": 32, "text_blocks": 1, "step_blocks": 1}
-    language = sizes.LanguageConfig(**text, frames=robot.frames, width=128, heads=2, mlp=64)
-    control = sizes.ControlConfig(width=128, heads=2, mlp=96, blocks=2, max_steps=3)
+    language = sizes.LanguageConfig(**text, frames=robot.frames, width=read[0], heads=2, mlp=read[1])
+    control = sizes.ControlConfig(width=act[0], heads=2, mlp=act[1], blocks=2, max_steps=3)
     return _acting(StudentConfig(vision, target), robot, language, control)
+
+
+def _robot(preset: str, robot: Robot | None) -> Robot:
+    if robot is None:
+        raise ValueError(f"preset {preset} acts, and needs a robot; without one use standin")
+    return robot
 
 
 def sage_48m(target: Target, robot: Robot | None = None) -> StudentConfig:
@@ -137,6 +161,8 @@ def orchestrated(settings: StudentConfig, preset: str) -> StudentConfig:
 PRESETS: dict[str, Callable[[Target, Robot | None], StudentConfig]] = {
     "tiny": tiny,
     "standin": standin,
+    "standin_small": standin_small,
+    "standin_large": standin_large,
     "sage_48m": sage_48m,
     "cells": cells,
     "cells_48m": cells_48m,

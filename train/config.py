@@ -11,7 +11,7 @@ from train.scale import Cluster, Scale
 
 StageName = Literal["components", "orchestration", "end-to-end", "beyond"]
 ComponentName = Literal["vision", "language", "attention", "control", "grid"]
-PresetName = Literal["tiny", "standin", "sage_48m", "cells", "cells_48m", "seed"]
+PresetName = Literal["tiny", "standin", "standin_small", "standin_large", "sage_48m", "cells", "cells_48m", "seed"]
 
 
 class ConfigError(ValueError):

@@ -20,6 +20,9 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset("tiny", Recipe(batch=8, steps=200), Loop(eval_every=50, share_every=50)),
     # About five minutes on two cores; R² on validation tasks moves by 0.001 in the last third.
     "standin": Preset("standin", Recipe(steps=600), Loop(eval_every=150, share_every=150)),
+    # Three sizes of a robot's student, trained alike.
+    "standin_small": Preset("standin_small", Recipe(steps=600), Loop(eval_every=150, share_every=150)),
+    "standin_large": Preset("standin_large", Recipe(steps=600), Loop(eval_every=150, share_every=150)),
     "sage_48m": Preset("sage_48m", Recipe(batch=64, lr=5e-4, ema=0.999), Loop(eval_every=500, share_every=500)),
     # ARC's grids; its 3,000 steps take about two and a half hours on two cores.
     "cells": Preset("cells", Recipe(batch=16, steps=3000, optimiser="muon", lr=8e-3), Loop(eval_every=500)),

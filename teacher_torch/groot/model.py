@@ -1,9 +1,11 @@
 """GR00T N1.5: images and a prompt to backbone features, features and state to actions."""
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from teacher_torch.groot import backbone, head
 from teacher_torch.groot.config import GrootConfig
@@ -80,10 +82,19 @@ class Groot(nn.Module):
         embeddings = self.language.embed_tokens(input_ids)
         return embeddings.masked_scatter(marked[..., None], tokens.to(embeddings.dtype))
 
-    def read(self, embeddings: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Embeddings [b, s, d] to backbone features [b, s, d]: causal, positions 0..s-1, final norm included."""
+    def read(
+        self,
+        embeddings: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        language: Callable[..., BaseModelOutputWithPast] | None = None,
+    ) -> torch.Tensor:
+        """Embeddings [b, s, d] to backbone features [b, s, d]: causal, positions 0..s-1, final norm included.
+
+        language: the model's own, where it was compiled.
+        """
         padded = not bool(attention_mask.all())
-        return self.language(
+        return (language or self.language)(
             inputs_embeds=embeddings, attention_mask=attention_mask if padded else None, use_cache=False
         ).last_hidden_state
 
@@ -135,10 +146,19 @@ class Groot(nn.Module):
         return self._head().context(adapted, state.to(self.dtype), embodiment_id, mask)
 
     def integrate(
-        self, context: head.Context, noise: torch.Tensor, *, steps: int = 4, attention: bool = False
+        self,
+        context: head.Context,
+        noise: torch.Tensor,
+        *,
+        steps: int = 4,
+        attention: bool = False,
+        velocity: Callable[..., torch.Tensor] | None = None,
     ) -> Chunk:
-        """Euler integration of the flow from noise [b, h, a] (time 0) to actions (time 1)."""
-        config = self.config.head
+        """Euler integration of the flow from noise [b, h, a] (time 0) to actions (time 1).
+
+        velocity: the head's own, where it was compiled.
+        """
+        config, velocity = self.config.head, velocity or self._head().velocity
         if noise.shape[1:] != (config.horizon, config.action_dim) or len(noise) != len(context.features):
             want = [len(context.features), config.horizon, config.action_dim]
             raise MismatchError(f"noise must be {want}, got {list(noise.shape)}")
@@ -146,7 +166,7 @@ class Groot(nn.Module):
         rows: list[torch.Tensor] | None = [] if attention else None
         for k in range(steps):
             bucket = torch.full((len(noise),), int(k / steps * config.buckets), device=noise.device)
-            velocities.append(self._head().velocity(context, path[-1], bucket, rows))
+            velocities.append(velocity(context, path[-1], bucket, rows).clone())
             path.append(path[-1] + (1 / steps) * velocities[-1])
         mean = torch.stack(rows).mean(0) if rows else None
         return Chunk(path[-1], torch.stack(path, 1), torch.stack(velocities, 1), mean)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bridge import arc, embodiment
-from teacher_torch import timing
+from teacher_torch import full_size, timing
 from teacher_torch.groot import inputs, tokenizer
 
 
@@ -21,7 +21,7 @@ def observation():
 
 @pytest.fixture(scope="module")
 def clock(golden_model, observation):
-    return timing.Clock(golden_model, observation, tokenizer.packaged(), max_tiles=1)
+    return timing.Clock(golden_model, observation, tokenizer.packaged(), embodiment.arc(1))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_image_tokens_and_attention_are_the_models_own(clock, golden_model, obse
     pixels = inputs.pixel_values(observation.video[0, 0, 0], tile=golden_model.config.tile, max_tiles=1)
     with torch.inference_mode():
         want = golden_model.vision(pixels, attention=True)
-    for got, tensor in zip(clock.image_tokens(), want, strict=True):
+    for got, tensor in zip(clock.call("image_tokens")(), want, strict=True):
         assert np.array_equal(got, tensor.numpy())
 
 
@@ -53,11 +53,11 @@ def test_features_are_the_models_own(clock, golden_model, observation):
     )
     with torch.inference_mode():
         want = golden_model.features(ready.input_ids, ready.attention_mask, ready.pixel_values)
-    assert clock.backbone_features()[0] == pytest.approx(want.numpy(), abs=1e-6)
+    assert clock.call("backbone_features")()[0] == pytest.approx(want.numpy(), abs=1e-6)
 
 
 def test_cost_counts_the_parts_behind_an_output(clock, golden_model):
-    vision, whole = (clock.cost(output) for output in timing.OUTPUTS)
+    vision, whole = (clock.cost(output) for output in timing.OUTPUTS[:2])
     parts = [golden_model.tower, golden_model.connector]
     assert vision["parameters"] == sum(p.numel() for part in parts for p in part.parameters())
     assert vision["bytes"] == 4 * vision["parameters"]
@@ -101,3 +101,42 @@ def test_the_real_process(golden_folder, stored):
     assert len(ran["seconds"]) == 2
     assert ready["costs"]["image_tokens"]["parameters"] > 0
     assert len(ready["digest"]) == 64
+
+
+@pytest.fixture(scope="module")
+def acting(golden_model, observation):
+    body = embodiment.arc(1)
+    return timing.Clock(golden_model, observation, tokenizer.packaged(), body, physical=True)
+
+
+def test_actions_are_the_whole_policys_in_physical_units(acting, golden_model):
+    (sizes,) = acting.call("actions")()
+    head = golden_model.config.head
+    assert sizes.shape == (1, head.horizon, 2)
+    assert np.isfinite(sizes).all()
+    assert acting.cost("actions")["flops"] > acting.cost("backbone_features")["flops"]
+
+
+def test_a_batch_is_so_many_observations(acting):
+    (sizes,) = acting.call("actions", batch=3)()
+    assert len(sizes) == 3
+    ran = timing.answer(
+        acting, {"do": "run", "output": "actions", "warm": 0, "repeats": 1, "batch": 2}, outputs=("actions",)
+    )
+    assert ran["event"] == "result"
+
+
+def test_a_mode_that_was_not_compiled_is_refused(acting):
+    asked = {"do": "run", "output": "actions", "warm": 0, "repeats": 1, "mode": "compiled"}
+    assert timing.answer(acting, asked, outputs=("actions",))["event"] == "error"
+
+
+def test_weights_drawn_in_memory_keep_activations_in_range(golden_model, observation):
+    model = full_size.build(golden_model.config, dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    clock = timing.Clock(model, observation, tokenizer.packaged(), embodiment.arc(1))
+    (features,), (actions,) = clock.call("backbone_features")(), clock.call("actions")()
+    assert 0.1 < features.std() < 10
+    assert 1e-3 < actions.std() < 1e3
+    again = full_size.build(golden_model.config, dtype=torch.bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

@@ -1,0 +1,79 @@
+"""The student's twin says what the student says; its process answers line by line, eager and compiled."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eval import clock, policy, size_race, size_suite
+from eval.options import Config
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    options = Config(suite="size", student="tiny", teacher="none", out=tmp_path_factory.mktemp("size"), device="cpu")
+    return options, size_suite.prepare(options, "cpu")
+
+
+def ask(command, *requests):
+    asked = "".join(json.dumps(request) + "\n" for request in requests)
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_twin_says_what_the_exported_student_says(bench, tmp_path):
+    options, made = bench
+    raw, folder = options.out / "raw", made.folders["float32"]
+    seen = ["--observation", raw / "observation.npz", "--metadata", raw / "metadata.json", "--dtype", "float32"]
+    answers = ask(
+        size_race.module("teacher_torch.twin", folder, *seen),
+        {"do": "answer", "path": str(tmp_path / "twin.npz")},
+        {"do": "run", "output": "actions", "warm": 0, "repeats": 2, "batch": 3},
+        {"do": "run", "output": "actions", "warm": 0, "repeats": 1, "mode": "compiled"},
+        {"do": "memory"},
+    )
+    assert [answer["event"] for answer in answers] == ["ready", "answer", "result", "error", "memory"]
+    assert len(answers[2]["seconds"]) == 2
+    student = policy.load(folder)
+    trust = clock.EVERY_STEP ** np.arange(len(student.meta["modules"]))
+    said = student.act(clock.observe(raw / "observation.npz"), trust=trust)
+    assert {name: int(steps[0]) for name, steps in said.steps.items()} == student.meta["atp"]["max_steps"]
+    want = clock._flat(said)
+    with np.load(tmp_path / "twin.npz") as got:
+        assert set(got) == set(want)
+        assert np.abs(want["actions"]).max() > 1e-3
+        for name, array in want.items():
+            assert got[name] == pytest.approx(array, abs=1e-4), name
+
+
+@pytest.mark.parametrize("change", [{"grid": {"cells": 1}}, {"h_module": {"width": 8}}])
+def test_a_student_that_has_no_twin_is_named(bench, tmp_path, change):
+    options, made = bench
+    folder = made.folders["float32"]
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["student"] |= change
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
+    command = size_race.module("teacher_torch.twin", tmp_path, "--observation", options.out / "raw/observation.npz")
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert next(iter(change)) in done.stderr
+
+
+def test_the_whole_suite_at_tiny_size(bench, tmp_path):
+    golden = pathlib.Path(__file__).parents[1] / "golden"
+    teacher = tmp_path / "teacher"
+    subprocess.run([sys.executable, golden / "weights.py", "tiny", teacher], check=True, capture_output=True)
+    command = size_race.module("eval.benchmark", "--suite", "size", "--student", "tiny", "--teacher", teacher)
+    command += ["--tokenizer", "packaged", "--quick", "--seconds", "0.1", "--lanes", "xla_float32", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "not judged" in done.stdout
+    rows = {row["id"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
+    for lane in ("student_xla_float32", "twin_bfloat16_compiled", "teacher_float32_eager"):
+        assert rows[f"size.{lane}.p99"]["value"] > 0
+    assert rows["size.student_xla_float32.throughput_b16"]["value"] > 0
+    assert rows["size.teacher_bfloat16.flops"]["value"] > 0
+    assert all(row["needs"] for row in rows.values() if row["bar"] is not None)
