@@ -7,6 +7,7 @@ import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from bridge import batches
 from bridge.manifest import Manifest
 from bridge.store import Writer
 from teacher_torch import groups, plan
@@ -32,7 +33,7 @@ def write_groups(
     size is part of the store and cannot change.
     """
     manifest = writer.manifest
-    jobs = [(group, batch) for group in pending for batch in plan.batches(manifest, group)]
+    jobs = [(group, batch) for group in pending for batch in batches.of(manifest, group)]
     with Executor(1) as preparing, Executor(1) as writing:
         saving: concurrent.futures.Future[int] | None = None
         prepared = _ahead(preparing, lambda job: _prepare(manifest, source, job), jobs)

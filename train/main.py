@@ -10,10 +10,11 @@ from typing import Any
 import jax
 from flax import nnx
 
-from bridge import manifest, shards, store
+from bridge import manifest, shards, standardise, store
 from student_jax.student import Student
 from train import (
     checkpoint,
+    compact,
     config,
     data,
     display,
@@ -25,7 +26,6 @@ from train import (
     sharding,
     sources,
     stages,
-    standardise,
     state,
     warm,
     witness,
@@ -79,6 +79,7 @@ def train(options: config.Config, argv: list[str]) -> int:
     now = state.create(params, frozen, optimiser)
     now, progress = begin_or_resume(now, stage, found.train, run, mesh)
     keep(launch.out, reader, material)
+    stage = compact.understood(stage, reader)
     functions = loop.make_functions(graph, stage, optimiser, schedule, options, mesh)
     trainer = loop.Trainer(options, stage, functions, found, mesh, steps=steps, now=now, progress=progress)
     with display.Display(steps, start=progress.step) as show, loop.Interrupt() as interrupt:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bridge import standardise
 from student_jax import irp
 from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
-from train import data, disturb, losses, robot_data, standardise, vision
+from train import data, disturb, losses, robot_data, vision
 from train.state import Path
 
 Batch = dict[str, Array]
@@ -192,7 +193,7 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
     text = (batch["text_features"] - module.text_mean[...][None]) / module.text_scale[...][None]
     mask = vision.frames(batch)
     weights = losses.rising(len(states) - 1)
-    fused = [module.standardised(state) for state in states]
+    fused = [vision.pooled(module.standardised(state), target, module.target) for state in states]
     judged = [module.log_error(jax.lax.stop_gradient(state)) for state in states]
     parts = {
         "fused": [losses.token_mse(y, target, mask) for y in fused],

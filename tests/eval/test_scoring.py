@@ -9,7 +9,7 @@ from eval import scoring
 from eval.frames import Frames
 from student_jax import config, presets
 from student_jax.student import Student
-from train import standardise
+from bridge import standardise
 
 
 @pytest.fixture(scope="module")
