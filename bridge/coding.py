@@ -1,7 +1,7 @@
 """A compact token: its leading principal components, rotated by PHI-S so that all vary alike, as int8 with a scale.
 
-y = basis (x - mean) in [k] of x in [d]; code = round(y / scale), scale = max |y| / 127 of that token. The basis' rows are
-orthonormal, so that x is mean + basisᵀ (code * scale), and what is lost is the variance beyond the k components.
+y = basis (x - mean) in [k] of x in [d]; code = round(y / scale), scale = max |y| / 127 of that token. The basis' rows
+are orthonormal, so that x is mean + basisᵀ (code * scale), and what is lost is the variance beyond the k components.
 """
 
 from __future__ import annotations

@@ -18,8 +18,6 @@ from bridge.compaction import Choices
 from bridge.manifest import StoreError
 from bridge.reader import Reader
 
-STATISTICS_TOKENS = 1 << 18
-"""Image tokens, before pooling, behind the statistics: 32 pooled ones per channel of the 2,048-wide teacher."""
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
@@ -36,8 +34,7 @@ def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None =
     compaction.save(files, codings)
     writer = store.create(out, compaction.derive(source, codings, choices))
     if stored_embodiment.DIGEST in source.extraction:
-        content = shards.read(reader.files, stored_embodiment.KEY)
-        stored_embodiment.write(files, source, content or b"")
+        stored_embodiment.write(files, source, stored_embodiment.text(reader.embodiment()))
     pending = writer.pending()
     yield len(source.groups) - len(pending), len(source.groups)
     for done, group in enumerate(pending, len(source.groups) - len(pending) + 1):
@@ -49,7 +46,7 @@ def _fit(reader: Reader, choices: Choices) -> dict[str, Coding]:
     names = {*compaction.wide(reader.manifest, choices), "image_mask"} & set(reader.manifest.features)
 
     def blocks() -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-        for batch in batches.sample(reader.manifest, tokens=STATISTICS_TOKENS):
+        for batch in batches.sample(reader.manifest, tokens=compaction.STATISTICS_TOKENS):
             records = batches.training(reader.manifest, batch)
             yield records, {name: np.concatenate([reader.record(name, r) for r in records]) for name in names}
 
@@ -60,7 +57,9 @@ def _fits(source: store.Manifest, codings: dict[str, Coding], choices: Choices) 
     """StoreError where the codings are of other features than these."""
     wanted = {name: source.features[name].shape[0] for name in compaction.wide(source, choices)}
     if found := {name: len(one.mean) for name, one in codings.items() if wanted.get(name) != len(one.mean)}:
-        raise StoreError(f"--like: codes {found} (feature: width), this store has {wanted}: give one of the same teacher")
+        raise StoreError(
+            f"--like: codes {found} (feature: width), this store has {wanted}: give one of the same teacher"
+        )
     if missing := wanted.keys() - codings.keys():
         raise StoreError(f"--like: does not code {', '.join(sorted(missing))}: leave them out with --drop")
 
@@ -97,9 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace, console: rich.console.Console) -> None:
     """From options to a finished store."""
-    if options.components < 1 or not 0 < options.variance <= 1:
-        raise StoreError("--components: expected 1 or more; --variance: expected above 0, at most 1")
-    choices = Choices(options.components, options.variance, tuple(options.drop))
+    choices = compaction.choose(options.components, options.variance, options.drop)
     exact = store.open(options.store)
     like = store.open(options.like) if options.like else None
     with rich.progress.Progress(console=console) as progress:

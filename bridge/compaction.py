@@ -25,6 +25,8 @@ EXACT = ("state", "demonstration", "objects", "pixels", "confidence")
 """Small numbers that stay as they are: the observation's own, the labels', and one that must not become 0."""
 DROPPED = ("path", "velocity")
 """Features that no stage trains on and that are larger than all others together."""
+STATISTICS_TOKENS = 1 << 18
+"""Image tokens, before pooling, behind the statistics: 32 pooled ones per channel of the 2,048-wide teacher."""
 TRANSFORM = "leading principal components of the training split, rotated by PHI-S (arXiv 2410.01680)"
 
 
@@ -38,6 +40,13 @@ class Choices:
     """Share of the pooled training tokens' variance that is enough; fewer values are kept where it is reached."""
     drop: tuple[str, ...] = DROPPED
     """Features that are left out."""
+
+
+def choose(components: int, variance: float, drop: Iterable[str]) -> Choices:
+    """The choices; StoreError where they cannot be."""
+    if components < 1 or not 0 < variance <= 1:
+        raise StoreError("--components: expected 1 or more; --variance: expected above 0, at most 1")
+    return Choices(components, variance, tuple(drop))
 
 
 def wide(source: Manifest, choices: Choices) -> list[str]:
@@ -68,7 +77,7 @@ def derive(source: Manifest, codings: Mapping[str, Coding], choices: Choices) ->
         source.task,
         source.teacher,
         features=features,
-        counts=_counts(source, pool),
+        counts=_counts(source),
         records=source.records,
         extraction=source.extraction | {KEY: _account(source, codings, choices, pool)},
         groups=source.groups,
@@ -173,9 +182,15 @@ def _account(source: Manifest, codings: Mapping[str, Coding], choices: Choices, 
     return {"source": source.digest, "features": said, "dropped": dropped}
 
 
-def _counts(source: Manifest, pool: int) -> dict[str, tuple[int, ...]]:
+def pooled_counts(held: Manifest) -> list[int]:
+    """Pooled image tokens of every record."""
+    pool = pooling.side(held.teacher)
+    return [count // pool**2 for count in held.axes["image"].counts]
+
+
+def _counts(source: Manifest) -> dict[str, tuple[int, ...]]:
     counts = {name: axis.counts for name, axis in source.axes.items()}
-    counts["pooled"] = tuple(count // pool**2 for count in counts["image"])
+    counts["pooled"] = tuple(pooled_counts(source))
     if "token" in counts:
         triples = zip(counts["token"], counts["image"], counts["pooled"], strict=True)
         counts["prompt"] = tuple(every - image + few for every, image, few in triples)

@@ -7,7 +7,6 @@ import dataclasses
 
 import numpy as np
 
-
 UNFIT = "the training features are not finite: check the store with `python -m bridge.validate`"
 
 
