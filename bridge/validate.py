@@ -111,7 +111,8 @@ def _describe(reader: Reader, console: rich.console.Console) -> None:
     )
     console.print(f"extraction: {_settings(manifest)}", highlight=False, markup=False)
     if said := manifest.extraction.get(compaction.KEY):
-        console.print(f"compact, made from the exact store {said['source'][:12]}, without {', '.join(said['dropped'])}")
+        left = ", ".join(said["dropped"]) or "nothing"
+        console.print(f"compact, made from the exact store {said['source'][:12]}, leaving out {left}")
         for name, how in said["features"].items():
             listed = ", ".join(f"{key} {value}" for key, value in how.items() if key != "coding")
             console.print(f"  {name}: {listed}", highlight=False, soft_wrap=True)
