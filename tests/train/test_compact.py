@@ -32,7 +32,7 @@ def opened(url, **launch):
 
 @pytest.mark.parametrize("tiles", [1, 3])
 def test_a_students_tokens_are_pooled_within_tiles(tiles):
-    target = student_config.Target(tile=32, grid=4, width=2, max_tiles=4, columns=tiles, rows=1, thumbnail=False)
+    target = student_config.Target(width=5, grid=4, columns=tiles)
     tokens = np.random.default_rng(0).normal(size=(2, 3, tiles, 4, 4, 5)).astype(np.float32)
     found = vision.pooled(jnp.asarray(tokens.reshape(2, 3, -1, 5)), jnp.zeros((2, 3, tiles * 4, 5)), target)
     expected = tokens.reshape(2, 3, tiles, 2, 2, 2, 2, 5).mean((4, 6)).reshape(2, 3, tiles * 4, 5)
