@@ -137,12 +137,14 @@ def make(
     records: Mapping[str, Sequence],
     extraction: Mapping[str, Any],
     group_records: int = GROUP_RECORDS,
+    groups: tuple[tuple[int, int], ...] | None = None,
 ) -> Manifest:
-    """Lay records out: `counts` are rows per record on every axis, `records` the task's COLUMNS."""
+    """Lay records out: `counts` are rows per record on every axis, `records` the task's COLUMNS; groups: as given, else
+    as many records as fit."""
     features = {name: dataclasses.replace(feature, chunk=_chunk(feature)) for name, feature in features.items()}
     rows = {name: [int(count) for count in column] for name, column in counts.items()}
     sizes = np.sum([np.multiply(rows[f.axis], f.row_bytes) for f in features.values()], axis=0)
-    groups = _groups(sizes.tolist(), group_records)
+    groups = groups or _groups(sizes.tolist(), group_records)
     return Manifest(
         task=task,
         teacher=teacher,

@@ -1,4 +1,7 @@
-"""Reading a feature store: records and frames of a split, and rows of a feature by position, many ranges at once."""
+"""Reading a feature store: records and frames of a split, and rows of a feature by position, many ranges at once.
+
+Rows of a compact store come out as the exact one's do, in the teacher's own basis, but fewer where they were pooled.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import numpy as np
 import tensorstore as ts
 
-from bridge import commits, shards, stored_embodiment
+from bridge import commits, compaction, shards, stored_embodiment
 from bridge.embodiment import Embodiment
 from bridge.manifest import SPLITS, Feature, Manifest, StoreError
 
@@ -28,6 +31,7 @@ class Reader:
         }
         self.starts = {name: np.array(axis.starts, np.int64) for name, axis in manifest.axes.items()}
         self.counts = {name: np.array(axis.counts, np.int64) for name, axis in manifest.axes.items()}
+        self.codings = compaction.load(files, manifest)
         opening = {name: _open_array(files, manifest, name) for name in manifest.features}
         self._arrays = {name: _opened(files, name, future) for name, future in opening.items()}
 
@@ -40,19 +44,40 @@ class Reader:
             here[slice(*self.manifest.groups[group])] = False
         return np.flatnonzero(here)
 
-    def frames(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Two int64 [n] for the frames of a split: rows on the "frame" axis, and where their rows on "image" begin.
+    def frames(self, split: str, axis: str = "image") -> tuple[np.ndarray, np.ndarray]:
+        """Two int64 [n] for the frames of a split: rows on the "frame" axis, and where their rows on `axis` begin.
 
-        Every frame has `manifest.teacher.tokens` rows on the "image" axis.
+        Every frame has `tokens(axis)` rows on the axes "image" and (of a compact store) "pooled".
         """
         records = self.records(split)
         counts = self.counts["frame"][records]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         rows = np.repeat(self.starts["frame"][records], counts) + within
-        return rows, np.repeat(self.starts["image"][records], counts) + within * self.manifest.teacher.tokens
+        return rows, np.repeat(self.starts[axis][records], counts) + within * self.tokens(axis)
 
-    def read(self, feature: str, starts: np.ndarray, length: int) -> np.ndarray:
-        """Rows starts[i] .. starts[i] + length of a feature -> [n, length, *shape]; all ranges are read at once."""
+    def tokens(self, axis: str = "image") -> int:
+        """Rows of one frame: `manifest.teacher.tokens` on "image", fewer on "pooled"."""
+        return int(self.counts[axis][0] // self.counts["frame"][0])
+
+    def arrays(self, feature: str) -> tuple[str, ...]:
+        """Names of the arrays that hold a feature: its own, and of a coded one also that of its scales."""
+        scale = (feature + compaction.SCALE,) if feature in self.codings else ()
+        return (feature, *scale)
+
+    def read(self, feature: str, starts: np.ndarray, length: int, *, stored: bool = False) -> np.ndarray:
+        """Rows starts[i] .. starts[i] + length of a feature -> [n, length, *shape]; all ranges are read at once.
+
+        A coded feature comes out as float32 [n, length, d], in the teacher's own basis, float16 as float32. stored: as
+        the array holds it.
+        """
+        rows = self._read(feature, starts, length)
+        if stored:
+            return rows
+        if feature in self.codings:
+            return self.codings[feature].decode(rows, self._read(feature + compaction.SCALE, starts, length))
+        return rows.astype(np.float32) if rows.dtype == np.float16 else rows
+
+    def _read(self, feature: str, starts: np.ndarray, length: int) -> np.ndarray:
         starts = np.asarray(starts, np.int64)
         self._check_range(feature, starts, length)
         array, shape = self._arrays[feature], self.manifest.features[feature].shape
@@ -74,8 +99,8 @@ class Reader:
         axis = self._feature(feature).axis
         return self.read(feature, self.starts[axis][index : index + 1], int(self.counts[axis][index]))[0]
 
-    def take(self, feature: str, records: np.ndarray) -> np.ndarray:
-        """A feature of many records in one read: [n, *shape] on the axis "record", else [n, rows, *shape].
+    def take(self, feature: str, records: np.ndarray, *, stored: bool = False) -> np.ndarray:
+        """A feature of many records in one read, as `read` gives it: [n, *shape] on "record", else [n, rows, *shape].
 
         records: indices as `records` gives them, in any order. ValueError where they differ in rows (`record` reads
         those one by one).
@@ -85,12 +110,20 @@ class Reader:
         starts, counts = self.starts[axis][records], self.counts[axis][records]
         if len(set(counts.tolist())) > 1:
             raise ValueError(f"{feature}: records of {counts.min()} to {counts.max()} rows on {axis!r}: use record()")
-        found = self.read(feature, starts, int(counts[0]) if len(counts) else 1)
+        found = self.read(feature, starts, int(counts[0]) if len(counts) else 1, stored=stored)
         return found[:, 0] if axis == "record" else found
 
     def embodiment(self) -> Embodiment:
         """What a robot store was extracted with: its statistics normalise states and actions."""
         return stored_embodiment.read(self.files, self.manifest)
+
+    def exact(self, *names: str) -> None:
+        """StoreError where one of these features was pooled."""
+        if pooled := [name for name in names if name in self.codings]:
+            raise StoreError(
+                f"{self.files.url}: {', '.join(pooled)} are pooled and coded here; this needs every token: give the "
+                "exact store that this one was made from"
+            )
 
     def faults(self, group: int) -> list[str]:
         """What is wrong with the files of a committed group, by size and sha256; empty if nothing is."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import pathlib
+import tempfile
 
 import numpy as np
 import tensorstore as ts
@@ -118,13 +121,34 @@ def write(files: ts.KvStore, contents: dict[str, bytes]) -> None:
 
 def create(files: ts.KvStore, key: str, content: bytes) -> bytes:
     """Write a file unless it exists; return what it holds afterwards (another machine may have been first)."""
+    spec = files.spec().to_json()
     try:
-        found = files.read(key).result()
-        if found.state != "value":
+        if spec["driver"] == "file" and _linked(pathlib.Path(spec["path"]) / key, content):
+            return read(files, key) or b""
+        if (found := files.read(key).result()).state != "value":
             files.write(key, content, if_equal=found.stamp.generation).result()
     except ValueError as error:
         raise StoreError(f"{files.url}{key}: cannot be written ({error})") from error
     return read(files, key) or b""
+
+
+def _linked(path: pathlib.Path, content: bytes) -> bool:
+    """Write a local file whole unless it is there: of several at once only the first makes its link (tensorstore
+    compares and renames in two steps). False where the file system has no hard links or cannot be written."""
+    if path.exists():
+        return True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + "_", suffix=".__lock") as draft:
+            draft.write(content)
+            draft.flush()
+            os.fsync(draft.fileno())
+            os.chmod(draft.name, 0o644)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft.name, path)
+    except OSError:
+        return False
+    return True
 
 
 def sweep(files: ts.KvStore, key: str | None = None) -> None:

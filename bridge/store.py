@@ -112,6 +112,12 @@ def _some(groups: list[int]) -> str:
     return ", ".join(map(str, groups[:8])) + (", ..." if len(groups) > 8 else "")
 
 
+def _values(there: object, now: object) -> str:
+    """Both values, where they are short enough to be read."""
+    both = f" {there!r} there, {now!r} now"
+    return both if len(both) < 300 else ""
+
+
 def _difference(found: Manifest, asked: Manifest) -> str:
     """The parts in which two manifests differ, with both values where they are short."""
     parts = []
@@ -120,9 +126,5 @@ def _difference(found: Manifest, asked: Manifest) -> str:
             parts.append(name)
     for name in ("teacher", "extraction"):
         a, b = (vars(m.teacher) if name == "teacher" else m.extraction for m in (found, asked))
-        parts += [
-            f"{name}.{key} {a.get(key)!r} there, {b.get(key)!r} now"
-            for key in sorted(a | b)
-            if a.get(key) != b.get(key)
-        ]
+        parts += [f"{name}.{key}{_values(a.get(key), b.get(key))}" for key in sorted(a | b) if a.get(key) != b.get(key)]
     return "; ".join(parts)

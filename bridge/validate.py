@@ -15,7 +15,7 @@ import rich.markup
 import rich.progress
 import rich.table
 
-from bridge import glimpse, store, stored_embodiment, summary, value_checks
+from bridge import compaction, glimpse, store, stored_embodiment, summary, value_checks
 from bridge.embodiment import EmbodimentError
 from bridge.manifest import SPLITS, UNITS, Manifest, StoreError
 from bridge.reader import Reader
@@ -24,6 +24,7 @@ from bridge.summary import Summary
 BLOCK = 1 << 22  # values summarised at a time
 SEEN = 8  # every so many pixels of a frame are summarised
 LONG = 60  # characters of a setting that are printed
+FLOATS = ("bfloat16", "float32", "float16")
 
 
 def check(reader: Reader, summaries: dict[str, Summary]) -> Iterator[list[str]]:
@@ -43,7 +44,7 @@ def _check_values(reader: Reader, group: int, summaries: dict[str, Summary]) -> 
     for name, feature in manifest.features.items():
         start = group * manifest.axes[feature.axis].shard
         values = reader.read(name, np.array([start]), rows[feature.axis])[0]
-        if feature.dtype in ("bfloat16", "float32"):
+        if feature.dtype in FLOATS or name in reader.codings:
             flat = values.reshape(len(values), -1)
             if name in value_checks.MAY_LACK:
                 flat = flat.reshape(-1, value_checks.MAY_LACK[name])
@@ -51,6 +52,8 @@ def _check_values(reader: Reader, group: int, summaries: dict[str, Summary]) -> 
             if not np.isfinite(flat).all():
                 yield f"{name}: {np.count_nonzero(~np.isfinite(flat))} values are not finite"
                 continue
+            if name.endswith(compaction.SCALE) and not (flat > 0).all():
+                yield f"{name}: {np.count_nonzero(flat <= 0)} scales are not above 0"
             _summarise(summaries, name, flat)
         elif name == "frames":
             _summarise(summaries, name, values[:, ::SEEN, ::SEEN].reshape(-1, values.shape[-1]))
@@ -80,6 +83,18 @@ def _splits(reader: Reader) -> Iterator[str]:
             yield f"manifest.json: {unit} {name} is in the splits {sorted(splits)}; extract again"
 
 
+def _compact(manifest: Manifest) -> Iterator[str]:
+    """What a compact store says was done to its features must be what it holds."""
+    said = manifest.extraction.get(compaction.KEY)
+    for name, account in said["features"].items() if said else ():
+        feature = manifest.features.get(name)
+        expected = (account["dtype"], (account["components"],) if "coding" in account else None)
+        if feature is None or (feature.dtype, feature.shape) != (expected[0], expected[1] or feature.shape):
+            yield f"manifest.json: {name} is said to be {expected}, but is not; make the store again"
+    if said and list(manifest.axes["pooled"].counts) != compaction.pooled_counts(manifest):
+        yield "manifest.json: the pooled image tokens are not those of the records' frames; make the store again"
+
+
 def _embodiment(reader: Reader) -> Iterator[str]:
     """What a robot store was normalised by must be there, unchanged."""
     if stored_embodiment.DIGEST in reader.manifest.extraction:
@@ -95,6 +110,12 @@ def _describe(reader: Reader, console: rich.console.Console) -> None:
         f"{reader.files.url}: {manifest.task}, teacher {teacher.id} ({teacher.provenance}), {teacher.licence}"
     )
     console.print(f"extraction: {_settings(manifest)}", highlight=False, markup=False)
+    if said := manifest.extraction.get(compaction.KEY):
+        left = ", ".join(said["dropped"]) or "nothing"
+        console.print(f"compact, made from the exact store {said['source'][:12]}, leaving out {left}")
+        for name, how in said["features"].items():
+            listed = ", ".join(f"{key} {value}" for key, value in how.items() if key != "coding")
+            console.print(f"  {name}: {listed}", highlight=False, soft_wrap=True)
     unit = UNITS[manifest.task]
     for split in SPLITS:
         records = reader.records(split)
@@ -131,7 +152,7 @@ def validate(url: str, picture: pathlib.Path | None, console: rich.console.Conso
     except StoreError as error:
         return [str(error)]
     _describe(reader, console)
-    faults = [*_splits(reader), *_embodiment(reader)]
+    faults = [*_splits(reader), *_embodiment(reader), *_compact(reader.manifest)]
     summaries: dict[str, Summary] = {}
     groups = len(reader.manifest.groups)
     for found in rich.progress.track(check(reader, summaries), "checking groups", total=groups, console=console):

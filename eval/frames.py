@@ -112,5 +112,6 @@ def _check(reader: store.Reader, split: str) -> None:
         raise SplitError(
             f"the store lacks {', '.join(missing)}; extract again: {command} --features {' '.join(FEATURES)}"
         )
+    reader.exact("image_tokens")
     if not len(reader.records(split)):
         raise SplitError(f"split {split!r} of the store is empty; extract it: {command} --split {split}")

@@ -36,6 +36,7 @@ class Observations:
             raise SplitError(
                 f"the store lacks {', '.join(missing)}; extract again with python -m teacher_torch.extract"
             )
+        reader.exact("image_tokens", "fused_tokens")
         records = reader.records(split)
         if not len(records):
             raise SplitError(f"split {split!r} of the store is empty: the dataset has no episodes of it")

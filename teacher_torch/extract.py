@@ -10,32 +10,36 @@ from collections.abc import Sequence
 
 import rich.console
 import rich.filesize
-import rich.progress
 import torch
 import tyro
 
-from bridge import store
 from bridge.embodiment import EmbodimentError
 from bridge.lerobot_files import DatasetError
 from bridge.manifest import Manifest, StoreError
+from bridge.standardise import StatisticsError
 from bridge.store import Writer
-from teacher_torch import arc_request, extraction, lesson, plan, robot_request
+from teacher_torch import arc_request, extraction, lesson, packing, plan, progress, robot_request, workers
 from teacher_torch.groot.checkpoint import CheckpointError
 from teacher_torch.groot.config import ConfigError
+from teacher_torch.groot.model import Groot
 from teacher_torch.groot.tokenizer import TokenizerError
+from teacher_torch.packing import Packing
 from teacher_torch.plan import PlanError
 from teacher_torch.provenance import ProvenanceError
 from teacher_torch.request import RANDOM, Setting
 from teacher_torch.robot_inputs import RobotInputError
+from teacher_torch.workers import WorkerError
 
 USER_ERRORS = (
     *(StoreError, PlanError, FileNotFoundError, CheckpointError, ConfigError, ProvenanceError, TokenizerError),
-    *(DatasetError, EmbodimentError, RobotInputError),
+    *(DatasetError, EmbodimentError, RobotInputError, StatisticsError, WorkerError),
 )
 INTERRUPTED = 130
 
 
-def run(options: arc_request.Options | robot_request.Options, console: rich.console.Console) -> None:
+def run(
+    options: arc_request.Options | robot_request.Options, console: rich.console.Console, watch: progress.Watch
+) -> None:
     """From options to a finished share of a store; raises one of USER_ERRORS where they cannot be met."""
     robot = isinstance(options, robot_request.Options)
     setting = robot_request.Setting(options) if robot else arc_request.Setting(options)
@@ -48,17 +52,43 @@ def run(options: arc_request.Options | robot_request.Options, console: rich.cons
     draft = setting.manifest(recorded or 1)
     announce(setting, draft, console)
     if recorded:
-        pending = setting.begin(draft).pending(setting.shard)
+        pending = begun(setting)[1].pending(setting.shard)
     else:
         pending = list(range(len(draft.groups)))[setting.shard[0] :: setting.shard[1]]
     if pending:
-        check_disk(setting.out, plan.disk_bytes(draft, pending), console)
+        check_disk(setting.out, plan.disk_bytes(packing.expect(draft, setting.choices), pending), console)
         needed, with_head = setting.needs(draft)
         model = setting.load_model(with_head=with_head) if needed else None
-        size = recorded or setting.fit_batch(model)
-        writer = setting.begin(setting.manifest(setting.recorded_batch() or size))
-        write(writer, pending, setting, model, console)
-    left = store.create(setting.out, setting.manifest(setting.recorded_batch())).pending()
+        packed, writer = begun(setting) if recorded else begin(setting, model)
+        records = sum(last - first for first, last in (draft.groups[group] for group in pending))
+        with watch(records) as report, torch.inference_mode():
+            given = {"model": model, "source": setting.source, "packing": packed}
+            extraction.write_groups(writer, pending, **given, report=report)
+    conclude(setting, console)
+
+
+def begin(setting: Setting, model: Groot | None) -> tuple[Packing, Writer]:
+    """Begin a store, unless another worker was first: then its batch size and codings hold."""
+    if setting.recorded_batch() is None:
+        laid_out = setting.manifest(setting.fit_batch(model))
+        made = packing.make(setting.out, laid_out, setting.choices, model=model, source=setting.source)
+        try:
+            return made, setting.begin(made.written)
+        except StoreError:
+            if setting.recorded_batch() is None:
+                raise
+    return begun(setting)
+
+
+def begun(setting: Setting) -> tuple[Packing, Writer]:
+    """A store that was begun; StoreError where it was begun with other options."""
+    read = packing.read(setting.out, setting.manifest(setting.recorded_batch()), setting.choices)
+    return read, setting.begin(read.written)
+
+
+def conclude(setting: Setting, console: rich.console.Console) -> None:
+    """Say what is left, and what to do next."""
+    left = begun(setting)[1].pending()
     rest = f"{len(left)} groups are left to other shards" if left else "complete"
     console.print(f"{setting.out}: {rest}; check it with python -m bridge.validate {setting.out}", soft_wrap=True)
 
@@ -110,33 +140,6 @@ def check_disk(out: str, needed: int, console: rich.console.Console) -> None:
         )
 
 
-def write(writer: Writer, pending: Sequence[int], setting: Setting, model, console: rich.console.Console) -> None:
-    """Extract the pending groups under a progress bar with the rates and the time left."""
-    groups = writer.manifest.groups
-    columns = (
-        rich.progress.TextColumn("extracting"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[rate]}"),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=sum(groups[g][1] - groups[g][0] for g in pending), rate="")
-        written = 0
-
-        def report(count: int, size: int) -> None:
-            nonlocal written
-            written += size
-            task = progress.tasks[0]
-            seconds = max(task.elapsed or 0, 1e-9)
-            rate = f"{(task.completed + count) / seconds:.1f} records/s, {written / seconds / 1e9:.4f} GB/s"
-            progress.update(bar, advance=count, rate=rate)
-
-        with torch.inference_mode():
-            extraction.write_groups(writer, pending, model=model, source=setting.source, report=report)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 2 where the request cannot be met, 130 where it was interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -144,7 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(kind, args=arguments, prog="python -m teacher_torch.extract")
     console = rich.console.Console(width=None if sys.stdout.isatty() else 160)
     try:
-        run(options, console)
+        workers.check(options)
+        if options.workers > 1:
+            workers.run(options, run, USER_ERRORS, console)
+        else:
+            run(options, console, progress.on(console))
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,11 +7,13 @@ import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from bridge import batches
 from bridge.manifest import Manifest
 from bridge.store import Writer
 from teacher_torch import groups, plan
 from teacher_torch.groot.model import Groot
 from teacher_torch.groups import Batch, Source
+from teacher_torch.packing import Packing
 
 AHEAD = 3  # batches whose inputs wait for the model
 Job = tuple[int, list[int]]  # group, the records of one of its batches
@@ -24,29 +26,34 @@ def write_groups(
     *,
     model: Groot | None,
     source: Source,
+    packing: Packing,
     report: Callable[[int, int], None],
 ) -> None:
     """Compute and commit groups; `report(records, bytes)` is told of every batch and of every commit.
 
-    source: the records that the manifest lays out. Raises plan.PlanError where a batch does not fit into memory: its
-    size is part of the store and cannot change.
+    source: the records that the manifest lays out; packing: what is written of them. Raises plan.PlanError where a
+    batch does not fit into memory: its size is part of the store and cannot change.
     """
-    manifest = writer.manifest
-    jobs = [(group, batch) for group in pending for batch in plan.batches(manifest, group)]
+    manifest = packing.computed
+    jobs = [(group, batch) for group in pending for batch in batches.of(manifest, group)]
     with Executor(1) as preparing, Executor(1) as writing:
         saving: concurrent.futures.Future[int] | None = None
         prepared = _ahead(preparing, lambda job: _prepare(manifest, source, job), jobs)
-        for group, batches in itertools.groupby(zip(jobs, prepared, strict=True), lambda pair: pair[0][0]):
+        for group, ready in itertools.groupby(zip(jobs, prepared, strict=True), lambda pair: pair[0][0]):
             arrays = groups.empty(manifest, group)
-            for (_, records), batch in batches:
+            for (_, records), batch in ready:
                 values = _run(model, source, batch, manifest)
                 groups.fill(arrays, manifest, group=group, batch=records, values=values)
                 report(len(records), 0)
             if saving is not None:
                 report(0, saving.result())
-            saving = writing.submit(writer.write, group, arrays)
+            saving = writing.submit(_save, writer, packing, group, arrays)
         if saving is not None:
             report(0, saving.result())
+
+
+def _save(writer: Writer, packing: Packing, group: int, arrays: groups.Arrays) -> int:
+    return writer.write(group, packing.pack(arrays, group))
 
 
 def _prepare(manifest: Manifest, source: Source, job: Job) -> Batch:

@@ -50,16 +50,6 @@ def describe(teacher: standin.Teacher, *, max_tiles: int, columns: int, rows: in
     )
 
 
-def batches(manifest: Manifest, group: int) -> list[list[int]]:
-    """Records of a group in batches of equal length, in an order that depends on the manifest alone."""
-    first, last = manifest.groups[group]
-    by_length: dict[int, list[int]] = {}
-    for record in range(first, last):
-        by_length.setdefault(manifest.axes["token"].counts[record], []).append(record)
-    size = manifest.extraction["batch_size"]
-    return [same[i : i + size] for same in by_length.values() for i in range(0, len(same), size)]
-
-
 def disk_bytes(manifest: Manifest, groups: Sequence[int]) -> int:
     """What these groups will take on disk, at most or nearly."""
     rows = [manifest.rows(group) for group in groups]

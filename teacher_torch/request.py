@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from bridge import shards, store
+from bridge import compaction, shards, store
+from bridge.compaction import DROPPED, Choices
 from bridge.manifest import GROUP_RECORDS, Manifest
 from bridge.store import Writer
 from teacher_torch import groups, provenance, standin
@@ -43,6 +44,15 @@ class Options:
     """cpu, cuda, cuda:1, ...; auto is a GPU where there is one."""
     shard: str = "0/1"
     """i/n: this machine is the i-th, from 0, of n that write one store; all other options must be the same."""
+    workers: int = 1
+    """Processes on this machine that share its work, each with a model of its own; GPUs are dealt out among them."""
+    profile: Literal["exact", "compact"] = "exact"
+    """compact: image tokens pooled 2 x 2, in --components values of int8, and the teacher's numbers in float16; what
+    python -m bridge.compact makes of an exact store."""
+    components: int = Choices.components
+    """Compact: most values of a token."""
+    variance: float = Choices.variance
+    """Compact: share of the pooled training tokens' variance that is enough."""
     out: str | None = None
     """The store: a folder, or a URL that tensorstore opens (s3://, gs://). Default: runs/features/TEACHER-DATASET."""
     tokenizer: str | None = None
@@ -65,6 +75,7 @@ class Setting(abc.ABC):
         self.shard = parse_shard(options.shard)
         self.limit = FEW if limit is None and options.teacher is None else limit
         self.device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.choices = choices(options)
         self.dtype = options.dtype if options.dtype != "auto" else "float32" if self.ours else "bfloat16"
 
     @abc.abstractmethod
@@ -95,7 +106,8 @@ class Setting(abc.ABC):
     def default_out(self, dataset: str) -> str:
         """Where the store goes unless --out says."""
         name = f"{pathlib.PurePosixPath(self.teacher.id).name}-{dataset}"
-        return f"runs/features/{name}{f'-{self.limit}' if self.limit else ''}"
+        compact = "-compact" if self.choices else ""
+        return f"runs/features/{name}{f'-{self.limit}' if self.limit else ''}{compact}"
 
     @property
     def out(self) -> str:
@@ -175,6 +187,14 @@ def load_tokenizer(name: str | None, teacher: standin.Teacher) -> Tokenizer:
         return tokenizer.load(name or (teacher.folder if own else tokenizer.HUB_COPY))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; or give --tokenizer {tokenizer.PACKAGED}, which needs no file") from error
+
+
+def choices(options: Options) -> Choices | None:
+    """How compact the store is to be; None: exact. What is named in --features is never left out."""
+    if options.profile == "exact":
+        return None
+    named = getattr(options, "features", None) or ()
+    return compaction.choose(options.components, options.variance, [name for name in DROPPED if name not in named])
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import grain
@@ -49,16 +49,19 @@ class Frames:
         missing = [name for name in (*features, "cells") if name not in reader.manifest.features]
         if missing:
             raise DataError(f"the store lacks {missing}; extract again with --features including them")
-        allowed = trainable(reader, split)
-        self._rows, self._starts = (part[allowed] for part in reader.frames(split))
+        known = trainable(reader, split)
+        self._rows = reader.frames(split)[0][known]
+        self._arrays = tuple(array for name in features for array in reader.arrays(name))
+        axes = {reader.manifest.features[name].axis for name in self._arrays}
+        self._starts = {axis: reader.frames(split, axis)[1][known] for axis in axes}
         self.tokens = reader.manifest.teacher.tokens
-        self._features, self._cached = features, {}
+        self._cached: dict[str, np.ndarray] = {}
         self._padding = reader.manifest.extraction.get("padding", "white")
         if len(self) == 0:
             raise DataError(f"split {split!r} of the store is empty; extract it with --splits {split}")
         if self._size() <= cache_bytes:
             everything = np.arange(len(self))
-            self._cached = {name: self._fetch(name, everything) for name in (*features, "cells")}
+            self._cached = {name: self._stored(name, everything) for name in (*self._arrays, "cells")}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -69,29 +72,47 @@ class Frames:
         return bool(self._cached)
 
     def read(self, positions: np.ndarray) -> Batch:
-        """video uint8 [b, 1, 1, s, s, 3] of 30 cells, every feature [b, 1, tokens, ...], valid bool [b] (all true)."""
+        """video uint8 [b, 1, 1, s, s, 3] of 30 cells, every feature [b, 1, tokens, ...], valid bool [b] (all true).
+
+        Coded features as the store holds them: `compact.decoded` undoes that on the device.
+        """
         return {
             "video": arc.render(self.fetch("cells", positions), pixels=self._pixels, padding=self._padding)[
                 :, None, None
             ],
-            **{name: self.fetch(name, positions)[:, None] for name in self._features},
+            **{name: widened(self._held(name, positions))[:, None] for name in self._arrays},
             "valid": np.ones(len(positions), bool),
         }
 
     def fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
-        """One feature of some frames: cells uint8 [b, 30, 30], others [b, tokens, ...], in the store's dtype."""
-        return self._cached[name][positions] if name in self._cached else self._fetch(name, positions)
+        """One feature of some frames: cells uint8 [b, 30, 30], others [b, tokens, ...], in the teacher's own basis."""
+        return decoded(self._reader, name, lambda array: self._held(array, positions))
 
-    def _fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
+    def _held(self, name: str, positions: np.ndarray) -> np.ndarray:
+        return self._cached[name][positions] if name in self._cached else self._stored(name, positions)
+
+    def _stored(self, name: str, positions: np.ndarray) -> np.ndarray:
         if name == "cells":
             return self._reader.read(name, self._rows[positions], 1)[:, 0]
-        return self._reader.read(name, self._starts[positions], self.tokens)
+        axis = self._reader.manifest.features[name].axis
+        return self._reader.read(name, self._starts[axis][positions], self._reader.tokens(axis), stored=True)
 
     def _size(self) -> int:
-        kinds = self._reader.manifest.features
-        return len(self) * (
-            sum(self.tokens * kinds[name].row_bytes for name in self._features) + kinds["cells"].row_bytes
-        )
+        kinds, reader = self._reader.manifest.features, self._reader
+        tokens = sum(reader.tokens(kinds[name].axis) * kinds[name].row_bytes for name in self._arrays)
+        return len(self) * (tokens + kinds["cells"].row_bytes)
+
+
+def decoded(reader: store.Reader, name: str, held: Callable[[str], np.ndarray]) -> np.ndarray:
+    """A feature of whatever `held` gives of its arrays, as `store.Reader.read` gives it."""
+    if name in reader.codings:
+        return reader.codings[name].decode(*(held(array) for array in reader.arrays(name)))
+    return widened(held(name))
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """float16, which only a store computes with, as float32; all else as it is."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def trainable(reader: store.Reader, split: str) -> np.ndarray:

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 from flax import nnx
 
-from bridge import manifest, shards, store
+from bridge import manifest, shards, standardise, store
 from student_jax.student import Student
 from train import (
     checkpoint,
     cluster,
+    compact,
     config,
     data,
     display,
@@ -30,7 +31,6 @@ from train import (
     sharding,
     sources,
     stages,
-    standardise,
     state,
     warm,
     witness,
@@ -83,6 +83,7 @@ def train(options: config.Config, argv: list[str]) -> int:
     )
     material = sources.open_material(reader, stage, options, warm.words_of(options.init))
     found, settings = material.sources, material.settings
+    stage = compact.understood(stage, reader)
     steps = recipe.steps or math.ceil(recipe.epochs * len(found.train) / recipe.batch)
     count = jax.process_count()
     run = record.make(options, settings, reader.manifest, steps=steps, devices=mesh.size, processes=count)

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bridge import standardise
 from student_jax import irp, remat
 from student_jax.sage import budget, h_module, orchestrator
 from student_jax.student import Student
-from train import data, disturb, losses, robot_data, standardise, vision
+from train import data, disturb, losses, robot_data, vision
 from train.state import Path
 
 Batch = dict[str, Array]
@@ -195,7 +196,8 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
 
     @remat.part
     def judged(state: irp.State) -> dict[str, losses.Term]:
-        fused, foreseen = module.standardised(state), module.log_error(jax.lax.stop_gradient(state))
+        fused = vision.pooled(module.standardised(state), target, module.target)
+        foreseen = module.log_error(jax.lax.stop_gradient(state))
         return {
             "fused": losses.token_mse(fused, target, mask),
             "fused_cosine": losses.token_cosine(fused, target, mask),

@@ -8,6 +8,8 @@ from bridge import store
 from train import data, words
 
 OBSERVED = ("frames", "state", "instruction_id")
+TOKENS = ("image", "pooled")
+"""Axes of image tokens, equally many in every view."""
 
 
 class Observations:
@@ -38,12 +40,13 @@ class Observations:
         self._records = reader.records(split)
         if len(self) == 0:
             raise data.DataError(f"split {split!r} of the store is empty; the dataset has no episodes of it")
-        self._text, self._features, self._shown = text, features, shown
+        self._text, self._shown = text, shown
+        self._arrays = tuple(array for name in features for array in reader.arrays(name))
         self.views = int(reader.counts["frame"][self._records[0]])
         self._cached: dict[str, np.ndarray] = {}
-        names = (*OBSERVED, *features)
+        names = (*OBSERVED, *self._arrays)
         if len(self) * sum(self._row_bytes(name) for name in names) <= cache_bytes:
-            self._cached = {name: self._fetch(name, np.arange(len(self))) for name in names}
+            self._cached = {name: self._stored(name, np.arange(len(self))) for name in names}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -55,33 +58,38 @@ class Observations:
 
     def read(self, positions: np.ndarray) -> data.Batch:
         """video uint8 [b, 1, v, h, w, 3], state float32 [b, 1, d], tokens int32 and token_mask bool [b, l], shown and
-        valid bool [b] (valid: all true), and every feature: [b, v, tokens, ...] per image token, else [b, ...]."""
+        valid bool [b] (valid: all true), and every feature: [b, v, tokens, ...] per image token, else [b, ...].
+
+        Coded features as the store holds them: `compact.decoded` undoes that on the device.
+        """
         tokens, mask = (part[self.fetch("instruction_id", positions)] for part in self._text)
         return {
             "video": self.fetch("frames", positions)[:, None],
             "state": self.fetch("state", positions)[:, None],
             "tokens": tokens,
             "token_mask": mask,
-            **{name: self.fetch(name, positions) for name in self._features},
+            **{name: data.widened(self._held(name, positions)) for name in self._arrays},
             "shown": np.full(len(positions), self._shown),
             "valid": np.ones(len(positions), bool),
         }
 
     def fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
-        """One feature of some observations, in the store's dtype."""
-        return self._cached[name][positions] if name in self._cached else self._fetch(name, positions)
+        """One feature of some observations, in the teacher's own basis."""
+        return data.decoded(self._reader, name, lambda array: self._held(array, positions))
 
-    def _fetch(self, name: str, positions: np.ndarray) -> np.ndarray:
-        found = self._reader.take(name, self._records[positions])
-        if self._reader.manifest.features[name].axis == "image":
-            return found.reshape(len(positions), self.views, self.tokens, *found.shape[2:])
+    def _held(self, name: str, positions: np.ndarray) -> np.ndarray:
+        return self._cached[name][positions] if name in self._cached else self._stored(name, positions)
+
+    def _stored(self, name: str, positions: np.ndarray) -> np.ndarray:
+        found = self._reader.take(name, self._records[positions], stored=True)
+        if self._reader.manifest.features[name].axis in TOKENS:
+            return found.reshape(len(positions), self.views, -1, *found.shape[2:])
         return found
 
     def _rows(self, axis: str) -> int:
-        counts = {"record": 1, "frame": self.views, "image": self.views * self.tokens}
-        if axis not in counts:
+        if axis not in ("record", "frame", *TOKENS):
             raise data.DataError(f"features on the axis {axis!r} differ in length and cannot be trained on")
-        return counts[axis]
+        return int(self._reader.counts[axis][self._records[0]])
 
     def _row_bytes(self, name: str) -> int:
         feature = self._reader.manifest.features[name]

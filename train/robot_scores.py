@@ -21,12 +21,12 @@ def measure_language(student: Student, batch: robot.Batch, key: Array) -> dict[s
     mean = module.mean[...].reshape(1, 1, 1, -1)
     truth = jnp.where(valid[:, None, None, None], batch["fused_tokens"].astype(jnp.float32) - mean, 0.0)
     said = [module.output(state) for state in states]
-    errors = [
-        jnp.square(jnp.where(valid[:, None, None, None], y["adapted_features"] - mean, 0.0) - truth) for y in said
-    ]
+    tokens = [vision.pooled(y["adapted_features"], truth, module.target) for y in said]
+    errors = [jnp.square(jnp.where(valid[:, None, None, None], y - mean, 0.0) - truth) for y in tokens]
     text = (batch["text_features"] - module.text_mean[...][None]) * valid[:, None]
     text_error = jnp.square(said[-1]["text_features"] - batch["text_features"]) * valid[:, None]
     target = vision.standardised(batch["fused_tokens"], module.mean[...], module.basis[...])
+    judged = [vision.pooled(module.standardised(state), target, module.target) for state in states]
     return {
         "sse": jnp.stack([e.sum(axis=(0, 1, 2)) for e in errors]),
         "total": truth.sum(axis=(0, 1, 2)),
@@ -36,7 +36,7 @@ def measure_language(student: Student, batch: robot.Batch, key: Array) -> dict[s
         "text_total": text.sum(axis=0),
         "text_square": jnp.square(text).sum(axis=0),
         "text_count": valid.sum(),
-        "error": jnp.stack([losses.token_error(module.standardised(s), target).mean(axis=1) for s in states], axis=1),
+        "error": jnp.stack([losses.token_error(y, target).mean(axis=1) for y in judged], axis=1),
         "energy": jnp.stack([state.energy for state in states], axis=1),
         "valid": valid,
     }
@@ -110,7 +110,8 @@ def _token_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -
     for name, target in (("vision", "image_tokens"), ("language", "fused_tokens")):
         module = student.modules[name]
         truth = vision.standardised(batch[target], module.mean[...], module.basis[...])
-        errors[f"{name}_error"] = losses.token_error(module.standardised(found.states[name][-1]), truth).mean(axis=1)
+        said = vision.pooled(module.standardised(found.states[name][-1]), truth, module.target)
+        errors[f"{name}_error"] = losses.token_error(said, truth).mean(axis=1)
     return errors
 
 

@@ -33,6 +33,7 @@ class Tokens:
     def __init__(self, reader: store.Reader, split: str, *, cache_bytes: float):
         if split not in ("train", "validation"):
             raise data.DataError(f"training never reads split {split!r}: only eval.benchmark opens it")
+        reader.exact("image_tokens")
         self.split, self._reader, self.tokens = split, reader, reader.manifest.teacher.tokens
         self.asked = asked(reader, split, leave_one_out=split == "train")
         self._cached = self._everything(cache_bytes)

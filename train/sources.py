@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from bridge import manifest, store
+from bridge import compaction, manifest, store
 from student_jax import config as student_config
 from student_jax import presets, sizes
 from train import arc_tasks, config, data, loop, puzzles, recipes, record, robot_data, seed_tokens, stages, warm, words
@@ -116,6 +116,11 @@ def open_visited(
     ):
         if mine != theirs:
             raise config.ConfigError(f"--also {url}: its {name} is {theirs}, --store has {mine}: extract both alike")
+    if not compaction.same(base.manifest, reader.manifest):
+        raise config.ConfigError(
+            f"--also {url}: its features are not coded as those of --store: convert it with "
+            f"python -m bridge.compact {url} --like {base.files.url} --out ANOTHER, or train on the exact stores"
+        )
     text = lexicon.encode(robot_data.instructions(reader), settings.language.length)
     return robot_data.Observations(reader, "train", features=features, text=text, cache_bytes=room, shown=False)
 

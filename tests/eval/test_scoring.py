@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from bridge import standardise
 from eval import scoring
 from eval.frames import Frames
 from student_jax import config, presets
 from student_jax.student import Student
-from train import standardise
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import arc, embodiment, shards, store, validate
+from bridge import arc, batches, embodiment, shards, store, validate
 from teacher_torch import (
     arc_inputs,
     arc_plan,
@@ -327,10 +327,10 @@ def test_batches_are_of_equal_length_and_cover_a_group(run, tmp_path):
     assert run() == 0
     manifest = store.open(tmp_path / "store").manifest
     for group, (first, last) in enumerate(manifest.groups):
-        batches = plan.batches(manifest, group)
-        assert sorted(i for batch in batches for i in batch) == list(range(first, last))
-        assert all(len({manifest.axes["token"].counts[i] for i in batch}) == 1 for batch in batches)
-        assert max(map(len, batches)) <= 2
+        made = batches.of(manifest, group)
+        assert sorted(i for batch in made for i in batch) == list(range(first, last))
+        assert all(len({manifest.axes["token"].counts[i] for i in batch}) == 1 for batch in made)
+        assert max(map(len, made)) <= 2
 
 
 def test_preparing_ahead_keeps_the_order():

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train import standardise, vision
+from bridge import standardise
+from train import vision
 
 RNG = np.random.default_rng(0)
 

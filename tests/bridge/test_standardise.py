@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train import standardise
+from bridge import standardise
 
 RNG = np.random.default_rng(0)
 

@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 
+UNFIT = "the training features are not finite: check the store with `python -m bridge.validate`"
+
 
 class StatisticsError(ValueError):
     """The features cannot be standardised."""
@@ -56,14 +58,21 @@ def phi_s(mean: np.ndarray, covariance: np.ndarray) -> Standardiser:
 
     phi² is the mean eigenvalue. Raises StatisticsError where the features do not vary at all or are not finite.
     """
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise StatisticsError("the training features are not finite: check the store with `python -m bridge.validate`")
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    variance = values.mean()
-    if variance <= 0:
-        raise StatisticsError("the training features are constant: nothing to learn (was the teacher loaded?)")
+    if not np.isfinite(mean).all():
+        raise StatisticsError(UNFIT)
+    values, vectors = spectrum(covariance)
     rotation = equalise(np.maximum(values, 0)) @ vectors.T
-    return Standardiser(mean.astype(np.float32), (np.sqrt(variance) * rotation).astype(np.float32))
+    return Standardiser(mean.astype(np.float32), (np.sqrt(values.mean()) * rotation).astype(np.float32))
+
+
+def spectrum(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [d], rising, and eigenvectors [d, d] by column; StatisticsError as `phi_s`."""
+    if not np.isfinite(covariance).all():
+        raise StatisticsError(UNFIT)
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    if values.mean() <= 0:
+        raise StatisticsError("the training features are constant: nothing to learn (was the teacher loaded?)")
+    return values, vectors
 
 
 def equalise(values: np.ndarray) -> np.ndarray:

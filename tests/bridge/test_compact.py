@@ -1,0 +1,167 @@
+"""A compact store gives back the exact one's pooled tokens, says what was done, and notices damage."""
+
+import pathlib
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bridge import coding, commits, compact, compaction, shards, store, summary, validate
+from bridge.manifest import Feature, StoreError
+
+
+def files_of(folder: pathlib.Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def exact(tmp_path, manifest, arrays, altered_manifest) -> pathlib.Path:
+    """A finished store that also has a vector per prompt position; image tokens of two channels, which the few of its
+    training split span."""
+    features = manifest.features | {"backbone_features": Feature((8,), "bfloat16", "token")}
+    features |= {"image_tokens": Feature((2,), "bfloat16", "image")}
+    made, rng = altered_manifest(features=features), np.random.default_rng(0)
+    writer = store.create(tmp_path / "exact", made)
+    for group in writer.pending():
+        tokens = rng.standard_normal((made.rows(group)["token"], 8), np.float32).astype(ml_dtypes.bfloat16)
+        image = arrays[group]["image_tokens"][:, :2]
+        writer.write(group, arrays[group] | {"backbone_features": tokens, "image_tokens": image})
+    return tmp_path / "exact"
+
+
+@pytest.fixture
+def convert(exact, tmp_path):
+    """(options...) -> exit code of a conversion that keeps all components."""
+    return lambda *options, out="compact": compact.main(
+        [str(exact), "--out", str(tmp_path / out), "--variance", "1", *options]
+    )
+
+
+def test_tokens_come_back_pooled_in_the_teachers_basis(exact, convert, tmp_path):
+    assert convert() == 0
+    one, other = store.open(exact), store.open(tmp_path / "compact")
+    for record in range(5):
+        frames = one.record("image_tokens", record).astype(np.float32).reshape(-1, 4, 2)
+        found = other.record("image_tokens", record)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, frames.mean(1), atol=0.02)
+        tokens, mask = one.record("backbone_features", record).astype(np.float32), one.record("image_mask", record)
+        prompt = other.record("backbone_features", record)
+        np.testing.assert_allclose(prompt[: len(frames)], tokens[mask].reshape(-1, 4, 8).mean(1), atol=0.03)
+        np.testing.assert_allclose(prompt[len(frames) :], tokens[~mask], atol=0.03)
+        np.testing.assert_allclose(
+            other.record("vision_attention", record), one.record("vision_attention", record), rtol=1e-3
+        )
+        np.testing.assert_array_equal(other.record("cells", record), one.record("cells", record))
+
+
+def test_frames_of_a_split_are_found_on_the_pooled_axis(exact, convert, tmp_path):
+    assert convert() == 0
+    other = store.open(tmp_path / "compact")
+    rows, starts = other.frames("validation", "pooled")
+    assert other.tokens("pooled") == 1
+    read = other.read("image_tokens", starts, 1)
+    assert read.shape == (len(rows), 1, 2)
+    np.testing.assert_array_equal(read[:, 0], np.concatenate([other.record("image_tokens", r) for r in (2, 3)]))
+    assert other.read("image_tokens", starts, 1, stored=True).dtype == np.int8
+    with pytest.raises(StoreError, match=r"image_tokens are pooled and coded.*exact store"):
+        other.exact("cells", "image_tokens")
+
+
+def test_the_manifest_says_what_was_done(exact, convert, tmp_path):
+    assert convert() == 0
+    made, source = store.open(tmp_path / "compact").manifest, store.open(exact).manifest
+    said = made.extraction["compact"]
+    assert said["source"] == source.digest
+    assert made.teacher == source.teacher
+    assert said["features"]["vision_attention"] == {"dtype": "float16"}
+    tokens = said["features"]["image_tokens"]
+    assert (tokens["dtype"], tokens["pool"], tokens["width"], tokens["components"]) == ("int8", [2, 2], 2, 2)
+    assert "PHI-S" in tokens["transform"]
+
+
+def test_it_is_valid_and_damage_is_found(convert, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(summary, "draw", lambda *_: None)
+    assert convert() == 0
+    folder = tmp_path / "compact"
+    assert validate.main([str(folder)]) == 0
+    assert "compact, made from the exact store" in capsys.readouterr().out
+    (basis,) = folder.glob("codings/image_tokens-*.npy")
+    held = bytearray(basis.read_bytes())
+    held[-3] ^= 1
+    basis.write_bytes(held)
+    assert validate.main([str(folder)]) == 1
+    assert "missing or changed, so image_tokens cannot be read" in capsys.readouterr().out
+
+
+def test_a_scale_of_zero_and_a_false_account_are_faults(convert, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(summary, "draw", lambda *_: None)
+    encode = coding.Coding.encode
+
+    def without_scale(one, tokens):
+        codes, scale = encode(one, tokens)
+        return codes, np.where(np.arange(len(scale)) == 0, 0, scale).astype(np.float16)
+
+    monkeypatch.setattr(coding.Coding, "encode", without_scale)
+    assert convert() == 0
+    assert validate.main([str(tmp_path / "compact")]) == 1
+    assert "image_tokens.scale: 1 scales are not above 0" in capsys.readouterr().out
+    path = tmp_path / "compact/manifest.json"
+    path.write_text(path.read_text().replace('"components": 2', '"components": 1', 1))
+    assert validate.main([str(tmp_path / "compact")]) == 1
+    assert "is said to be ('int8', (1,)), but is not" in capsys.readouterr().out
+
+
+def test_interrupted_it_goes_on_to_the_same_bytes(convert, tmp_path, monkeypatch):
+    assert convert(out="whole") == 0
+    text, calls = commits.text, []
+
+    def failing(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return text(*given)
+
+    monkeypatch.setattr(commits, "text", failing)
+    assert convert() == compact.INTERRUPTED
+    assert convert() == 0
+    assert files_of(tmp_path / "compact") == files_of(tmp_path / "whole")
+
+
+def test_like_another_it_uses_that_ones_bases(exact, convert, tmp_path, capsys):
+    assert convert("--components", "3", out="first") == 0
+    assert convert("--like", str(tmp_path / "first"), out="second") == 0
+    assert convert(out="third") == 0
+    first, second, third = (store.open(tmp_path / name).manifest for name in ("first", "second", "third"))
+    assert compaction.same(first, second)
+    assert not compaction.same(first, third)
+    assert not compaction.same(first, store.open(exact).manifest)
+    assert compact.main([str(exact), "--out", str(tmp_path / "x"), "--like", str(exact)]) == 2
+    assert "--like: does not code backbone_features, image_tokens" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_said(exact, convert, tmp_path, capsys):
+    assert convert() == 0
+    for given, message in (
+        (["--out", str(tmp_path / "again")], "is compact already"),
+        (["--components", "0", "--out", "x"], "--components: expected 1 or more"),
+    ):
+        assert compact.main([str(tmp_path / "compact"), *given]) == 2
+        assert message in capsys.readouterr().err
+    assert convert("--drop", "nothing", out="y") == 2
+    assert "--drop nothing: no such features" in capsys.readouterr().err
+
+
+def test_too_large_for_float16_is_refused(exact, manifest):
+    source = store.open(exact).manifest
+    arrays = {"vision_attention": np.full(source.rows(0)["image"], 1e6, np.float32)}
+    choices = compaction.Choices(drop=("image_tokens", "backbone_features", "layer_convergence"))
+    with pytest.raises(StoreError, match="vision_attention is not finite in float16"):
+        compaction.encode(source, arrays, 0, {}, choices)
+
+
+def test_one_of_several_that_create_a_file_at_once_wins(tmp_path):
+    files = shards.connect(tmp_path)
+    assert shards.create(files, "manifest.json", b"first") == b"first"
+    assert shards.create(files, "manifest.json", b"second") == b"first"
+    assert files_of(tmp_path) == {"manifest.json": b"first"}
