@@ -169,6 +169,13 @@ def test_an_unknown_runtime_lists_the_known(folder):
         policy.load(folder, runtime="tensorrt")
 
 
+def test_a_student_of_grids_is_refused(tmp_path):
+    solver = Student(presets.puzzles("tiny", cells=4), rngs=nnx.Rngs(0))
+    with pytest.raises(export.ExportError, match="solves grids"):
+        export.write(tmp_path / "it", solver, ABOUT, KIT)
+    assert not (tmp_path / "it").exists()
+
+
 def test_the_basis_is_folded_into_the_weights(folder, student):
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")
     assert "vision.basis" not in weights

@@ -161,12 +161,11 @@ def refused(capsys, *words):
     return capsys.readouterr().err
 
 
-def test_what_cannot_be_exported_is_an_error_with_the_fix(make_acting, solving, tmp_path, capsys):
+def test_what_cannot_be_exported_is_an_error_with_the_fix(make_acting, tmp_path, capsys):
     assert "--size HEIGHT WIDTH" in refused(capsys, "--run", make_acting(0), "--out", tmp_path / "a")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("dear diary")
     told = refused(capsys, "--run", make_acting(0), "--out", tmp_path / "notes", "--size", 32, 32)
     assert "another --out" in told
     assert (tmp_path / "notes" / "mine.txt").read_text() == "dear diary"
-    assert "solves grids" in refused(capsys, "--run", solving["cells"], "--out", tmp_path / "c")
     assert "holds no run" in refused(capsys, "--run", tmp_path, "--out", tmp_path / "d")
