@@ -94,7 +94,9 @@ def _run(meta: dict[str, Any]) -> str:
         "import policy\n"
         'student = policy.load("this/folder")\n'
         f"seen = types.SimpleNamespace(video={video}, state={state}, instruction={said})\n"
-        f"print(student.act(seen).{'actions' if meta['actions'] else 'confidence'})\n```"
+        f"print(student.act(seen).{'actions' if meta['actions'] else 'confidence'})\n```\n\n"
+        "The first answer compiles the program. With the environment variable `JAX_COMPILATION_CACHE_DIR` set to a "
+        "folder that is done once per machine, and later processes start sooner and need less memory."
     )
 
 

@@ -140,7 +140,7 @@ class Planner:
             return share, steps if self.depth is None else jnp.minimum(steps, self.depth)
         caps = jnp.minimum(shares * shares.shape[1] * budget.SLACK, found.left[:, None])
         taken = [account.steps[:, None] for account in found.accounts.values()]
-        taken = jnp.concatenate([jnp.zeros((len(found.left), 0), jnp.int32), *taken], axis=1)
+        taken = jnp.concatenate([jnp.zeros((found.left.shape[0], 0), jnp.int32), *taken], axis=1)
         caps = jnp.pad(caps, ((0, 0), (index, 0)))
         best = budget.choose(
             self.brief.log_error, self.choices, left=found.left, caps=caps, taken=taken, price=self.price

@@ -15,7 +15,17 @@ from eval import artifact_actor, control, export_command, policy, runs
 from train import actor
 
 OURS = ("bridge", "student_jax", "train", "eval", "teacher_torch")
-FOREIGN = ("flax", "torch", "optax", "orbax", "transformers", "tyro", "rich", "tensorstore", "scipy", "grain")
+FOREIGN = (
+    "flax",
+    "torch",
+    "optax",
+    "orbax",
+    "transformers",
+    "tyro",
+    "rich",
+    "tensorstore",
+    "grain",
+)  # scipy comes with jax
 POLICY = pathlib.Path(policy.__file__)
 
 pytestmark = pytest.mark.usefixtures("quickly")

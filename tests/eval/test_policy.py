@@ -78,9 +78,12 @@ def seen(batch=2, **changes):
 
 def test_tokens_are_those_of_training(lexicon, loaded):
     texts = [*SENTENCES[:4], *HARD]
-    given = loaded.given(seen(len(texts), instruction=texts))
-    tokens, mask = lexicon.encode(texts, LENGTH)
-    assert given["tokens"].dtype == tokens.dtype
+    for one, other in zip(
+        policy.Words(lexicon.to_json(), 64)(texts, len(texts)), lexicon.encode(texts, 64), strict=True
+    ):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+    given, (tokens, mask) = loaded.given(seen()), lexicon.encode(seen().instruction, LENGTH)
     assert np.array_equal(given["tokens"], tokens)
     assert np.array_equal(given["token_mask"], mask)
 

@@ -1,7 +1,5 @@
 """Units inside a program are those of bridge.embodiment, mode by mode."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -19,7 +17,12 @@ def body(mode, **changes):
     made = transform.Transform(("front",), None, None, 1, modes, 0, 4, "plain", **changes)
     extra = rng.normal(size=(50, 2))
     return embodiment.from_data(
-        "arm", state={"part": state, "rest": extra}, action={"rest": extra, "part": action}, video={}, transform=made
+        "arm",
+        state={"part": state, "rest": extra},
+        action={"rest": extra, "part": action},
+        video={},
+        transform=made,
+        details={"state.part": {"rotation_type": "axis_angle"}},
     )
 
 
@@ -35,9 +38,6 @@ def test_both_ways_as_in_numpy(mode):
 
 
 def test_a_rotation_that_is_converted_is_refused_by_name():
-    robot = body("none", rotations={"state.part": "rotation_6d"})
-    modalities = {**robot.modalities, "state": {**robot.modalities["state"]}}
-    modalities["state"]["part"] = {**modalities["state"]["part"], "rotation_type": "axis_angle"}
     with pytest.raises(units.UnitsError, match=r"state\.part"):
-        units.check(dataclasses.replace(robot, modalities=modalities))
+        units.check(body("none", rotations={"state.part": "rotation_6d"}))
     units.check(body("none"))
