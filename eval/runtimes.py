@@ -2,6 +2,7 @@
 eval/policy.py, imports none of ours either, and may be copied with it."""
 
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,7 @@ def onnxruntime(folder: pathlib.Path, meta: dict[str, Any]) -> Run:
 def openvino(folder: pathlib.Path, meta: dict[str, Any]) -> Run:
     """The model on the CPU: an artifact in float32 in float32, any other in bfloat16 where the CPU computes it."""
     path = _model(folder, meta)
+    sys.modules.setdefault("openvino_telemetry", None)  # it would fork this process and report to its makers
     try:
         import openvino as package
     except ImportError as error:
