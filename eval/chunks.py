@@ -32,7 +32,7 @@ class Blend:
 FADE = Blend()
 
 
-def crossfade(old: np.ndarray, new: np.ndarray, ticks: int) -> np.ndarray:
+def crossfade(old: np.ndarray, new: np.ndarray, *, ticks: int) -> np.ndarray:
     """Actions [m, d] from now on: (1 - a_j) old_j + a_j new_j with a_j = min(1, (j + 1) / (ticks + 1)), where old
     [k, d] has an action for tick j; else new [m, d]."""
     share = np.minimum(1, (np.arange(len(new)) + 1) / (ticks + 1))[: len(old), None]
@@ -88,7 +88,7 @@ class Chunks:
             self._chunks = [*self._chunks, chunk][-KEPT:]
         else:
             old = self._chunks[0].since(now) if self._chunks else chunk.actions[:0]
-            self._chunks = [Chunk(now, crossfade(old, chunk.since(now), self.blend.ticks))]
+            self._chunks = [Chunk(now, crossfade(old, chunk.since(now), ticks=self.blend.ticks))]
         return True
 
     def at(self, tick: int) -> np.ndarray | None:

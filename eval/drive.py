@@ -47,7 +47,8 @@ class Config:
     latency_ms: float | None = None
     """Pretend that every answer takes so long: repeatable. Default: what it really takes."""
     real_time: bool = False
-    """On the clock of the wall, with requests from a thread, as on a robot; default: simulated time."""
+    """On the clock of the wall, with requests from a thread, as on a robot: needs a machine that simulates 40 ticks a
+    second beside the policy, else ticks are missed. Default: simulated time."""
     every: int = simulator.EXECUTE
     """Ticks between requests at least."""
     blend: chunks.Blend = chunks.Blend()  # noqa: RUF009 - frozen
@@ -157,7 +158,7 @@ def _loop(
         for answer in filter(None, answers):
             latencies.append(answer.latency_s * 1e3)
             hand.offer(answer.actions, observed_at=answer.observed_at, now=now)
-        bounds = guard.box(world.state()[:3], BOX[0] + MARGIN_M, BOX[1] - MARGIN_M, STEP_M)
+        bounds = guard.box(world.state()[:3], low=BOX[0] + MARGIN_M, high=BOX[1] - MARGIN_M, step=STEP_M)
         low, high = (np.append(bound, far) for bound, far in zip(bounds, (-np.inf, np.inf), strict=True))
         command = hand.step(now, low=low, high=high)
         world.step(command.action)

@@ -34,11 +34,13 @@ class Command:
 
 @dataclasses.dataclass
 class Counts:
-    """What happened so far. late: chunks that came too late; refused: chunks with NaN or infinite values."""
+    """What happened so far. missed: ticks without a call, in a loop that is too slow; late: chunks that came too late;
+    refused: chunks with NaN or infinite values."""
 
     run: int = 0
     hold: int = 0
     stop: int = 0
+    missed: int = 0
     late: int = 0
     refused: int = 0
 
@@ -97,14 +99,15 @@ class Executor:
         """The command for the tick of `now`; call it once a tick. A tick that was missed is skipped, none is given
         twice. sensed_at: when the latest observation was taken; low, high: the workspace, as `Guard.apply` has them.
         """
-        self._tick = max(self._tick + 1, self._time_tick(now))
+        before, self._tick = self._tick, max(self._tick + 1, self._time_tick(now))
+        self.counts.missed += self._tick - before - 1
         wanted = self.chunks.at(self._tick)
         reason = self._wrong(now, sensed_at, wanted)
         if reason:
-            return self._hold(now, reason, low, high)
+            return self._hold(now, reason, low=low, high=high)
         self._held_since = None
         self.counts.run += 1
-        return Command(self.guard.apply(wanted, low, high), "run")
+        return Command(self.guard.apply(wanted, low=low, high=high), "run")
 
     def resume(self) -> None:
         """Go on after a stop, with new chunks only."""
@@ -126,10 +129,10 @@ class Executor:
             return "stale answer"
         return "" if wanted is not None else "chunk ended"
 
-    def _hold(self, now: float, reason: str, low: np.ndarray | float, high: np.ndarray | float) -> Command:
+    def _hold(self, now: float, reason: str, *, low: np.ndarray | float, high: np.ndarray | float) -> Command:
         self._held_since = now if self._held_since is None else self._held_since
         self._stopped |= now - self._held_since > self.safety.stop_after_s + SLACK * self.period_s
         state = "stop" if self._stopped else "hold"
         self.counts.stop, self.counts.hold = self.counts.stop + self._stopped, self.counts.hold + (not self._stopped)
         still = np.where(self._relative, 0.0, self.guard.last)
-        return Command(self.guard.apply(still, low, high), state, reason)
+        return Command(self.guard.apply(still, low=low, high=high), state, reason)

@@ -39,7 +39,7 @@ class Guard:
             raise ValueError(f"the robot starts at {self.last}, beyond its limits {limits.low} to {limits.high}")
 
     def apply(
-        self, command: np.ndarray, low: np.ndarray | float = -np.inf, high: np.ndarray | float = np.inf
+        self, command: np.ndarray, *, low: np.ndarray | float = -np.inf, high: np.ndarray | float = np.inf
     ) -> np.ndarray:
         """The command [d] that may be sent.
 
@@ -61,7 +61,7 @@ class Guard:
         return inside
 
 
-def box(position: np.ndarray, low: np.ndarray, high: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def box(position: np.ndarray, *, low: np.ndarray, high: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of a displacement command (1.0 moves by `step`) that keep a position [n] within the box low to high [n],
     all in the same unit."""
     return (np.asarray(low) - position) / step, (np.asarray(high) - position) / step

@@ -61,7 +61,7 @@ class Form:
         self._check_keys(given, set(annotations))
         first = given[f"video.{self.views[0]}"]
         batched = getattr(first, "ndim", 0) == 5
-        videos = [self._video(key, given[key], batched) for key in (f"video.{view}" for view in self.views)]
+        videos = [self._video(key, given[key], batched=batched) for key in (f"video.{view}" for view in self.views)]
         batch = len(videos[0])
         if batch > self.max_batch:
             raise RequestError(f"video.{self.views[0]}: {batch} observations at once, at most {self.max_batch}")
@@ -69,7 +69,7 @@ class Form:
             if video.shape != videos[0].shape:
                 want = list(videos[0].shape)
                 raise RequestError(f"video.{view}: [b, t, h, w, 3] is {list(video.shape)}, of the first view {want}")
-        states = [self._state(f"state.{part}", given, batch, batched) for part in self.state]
+        states = [self._state(f"state.{part}", given, batch=batch, batched=batched) for part in self.state]
         state = np.concatenate(states, axis=-1) if states else None
         texts = self._texts(given, annotations, batch)
         return Asked(Observation(np.stack(videos, axis=2), state, texts), batched)
@@ -131,7 +131,7 @@ class Form:
                 else f"{_named(min(annotations))}: this student reads no language, leave it out"
             )
 
-    def _video(self, key: str, value: Any, batched: bool) -> np.ndarray:
+    def _video(self, key: str, value: Any, *, batched: bool) -> np.ndarray:
         """uint8 [b, t, h, w, 3]."""
         size = ", ".join(map(str, self.size or "hw"))
         wanted = f"uint8 [{'b, ' * batched}{self.times}, {size}, 3]"
@@ -142,7 +142,7 @@ class Form:
             raise RequestError(f"{key}: expected {wanted}, got {_kind(value)}")
         return video
 
-    def _state(self, key: str, given: dict, batch: int, batched: bool) -> np.ndarray:
+    def _state(self, key: str, given: dict, *, batch: int, batched: bool) -> np.ndarray:
         """float32 [b, 1, d], finite."""
         value, width = given[key], self.state[key.removeprefix("state.")]
         shape = (batch, 1, width) if batched else (1, width)

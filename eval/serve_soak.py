@@ -59,17 +59,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(url: str, loaded: Any, options: Config) -> dict[str, Any]:
     """Ask everything of a running server; what came of it."""
-    asked = soak.questions(loaded, request.Form(loaded.meta, max_batch=1), DIFFERENT, seed=options.seed)
-    bad = soak.malformed(asked[0], options.malformed, seed=options.seed)
+    asked = soak.questions(loaded, request.Form(loaded.meta, max_batch=1), count=DIFFERENT, seed=options.seed)
+    bad = soak.malformed(asked[0], count=options.malformed, seed=options.seed)
     with ticker.Ticker() as tick, client.Client(url) as robot:
-        first = pairs(url, loaded, asked, options.paired)
+        first = pairs(url, loaded, asked=asked, count=options.paired)
         before = robot.call("metrics")["resident_bytes"]
         count = lambda: tick("requests", 1, options.requests)  # noqa: E731
-        good = soak.together(url, asked, options.requests, options.clients, tick=count)
+        good = soak.together(url, asked, count=options.requests, clients=options.clients, tick=count)
         between = robot.call("metrics")["resident_bytes"]
         refused = soak.ask_malformed(url, bad, tick=lambda: tick("malformed", 1, options.malformed))
         after = robot.call("metrics")
-        again = soak.together(url, asked, DIFFERENT, 1)
+        again = soak.together(url, asked, count=DIFFERENT, clients=1)
     seconds = np.concatenate([one.pop("seconds") for one in good])
     found = {
         "artifact": str(options.artifact),
@@ -99,7 +99,7 @@ def distinct(asked: list[soak.Question]) -> bool:
     return not any(soak.same(one.answer, other.answer) for one, other in pairs)
 
 
-def pairs(url: str, loaded: Any, asked: list[soak.Question], count: int) -> dict[str, Any]:
+def pairs(url: str, loaded: Any, *, asked: list[soak.Question], count: int) -> dict[str, Any]:
     """Bare calls and requests in turns: median milliseconds of both, and their difference; policy_ms is the call as the
     server itself times it, where the other process's threads do not count."""
     form, bare, served = request.Form(loaded.meta, max_batch=1), [], []

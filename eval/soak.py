@@ -25,7 +25,7 @@ class Question:
     answer: dict[str, np.ndarray]
 
 
-def questions(policy: Any, form: Any, count: int, *, seed: int = 0, atp: float | None = None) -> list[Question]:
+def questions(policy: Any, form: Any, *, count: int, seed: int = 0, atp: float | None = None) -> list[Question]:
     """Different observations of an artifact, answered by `policy.act` itself. form: eval.request.Form."""
     rng, found = np.random.default_rng(seed), []
     for index in range(count):
@@ -38,7 +38,7 @@ def questions(policy: Any, form: Any, count: int, *, seed: int = 0, atp: float |
     return found
 
 
-def ask_all(url: str, asked: Sequence[Question], count: int, *, token: str = "", tick: TICK = lambda: None) -> dict:
+def ask_all(url: str, asked: Sequence[Question], *, count: int, token: str = "", tick: TICK = lambda: None) -> dict:
     """One client asks `count` questions in turn: seconds of each, and how many answers were wrong or missing."""
     seconds, wrong, lost = [], 0, 0
     with client.Client(url, token=token, timeout_s=30.0) as robot:
@@ -63,15 +63,15 @@ def same(said: dict[str, np.ndarray], answer: dict[str, np.ndarray]) -> bool:
     return set(said) == set(answer) and all(close(key) for key in answer)
 
 
-def together(url: str, asked: Sequence[Question], count: int, clients: int, **options: Any) -> list[dict]:
+def together(url: str, asked: Sequence[Question], *, count: int, clients: int, **options: Any) -> list[dict]:
     """Several clients at once, each beginning at another question."""
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
         shifted = [[*asked[i * len(asked) // clients :], *asked[: i * len(asked) // clients]] for i in range(clients)]
-        futures = [pool.submit(ask_all, url, part, count // clients, **options) for part in shifted]
+        futures = [pool.submit(ask_all, url, part, count=count // clients, **options) for part in shifted]
         return [future.result() for future in futures]
 
 
-def malformed(question: Question, count: int, *, seed: int = 0) -> list[tuple[str, bytes]]:
+def malformed(question: Question, *, count: int, seed: int = 0) -> list[tuple[str, bytes]]:
     """(kind, bytes) of `count` messages that are no valid request, in turn of each kind."""
     rng, found = random.Random(seed), []
     valid = client.pack({"endpoint": "get_action", "data": question.observation})

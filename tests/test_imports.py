@@ -92,7 +92,7 @@ def test_the_tests_see_a_forbidden_import():
 
 @pytest.mark.parametrize("command", ["train.main", "eval.benchmark", "eval.export"])
 def test_a_base_install_runs_the_students_commands(command):
-    extras = {"pyarrow", "av", "metaworld", "mujoco", "gymnasium", "torch", "transformers"}
+    extras = {"pyarrow", "av", "metaworld", "mujoco", "gymnasium", "torch", "transformers", "zmq", "websockets"}
     extras |= {"onnx", "onnxruntime", "openvino"}
     result = import_all([command], blocked=extras)
     assert result.returncode == 0, result.stderr

@@ -72,7 +72,7 @@ def test_episodes_are_solved_with_the_views_that_the_student_reads(driven, proto
     policy, world = Pusher([0.5, 0, 0]), World()
     found = driven(policy, world, protocol)
     assert found["success"] == "2/2"
-    assert found["commands"] == {"run": found["ticks"], "hold": 0, "stop": 0, "late": 0, "refused": 0}
+    assert found["commands"] == {"run": found["ticks"], "hold": 0, "stop": 0, "missed": 0, "late": 0, "refused": 0}
     assert policy.seen[-1].video[0, 0, :, 0, 0, 0].tolist() == [20, 10]  # side, top
     assert policy.seen[-1].instruction[0]
     np.testing.assert_allclose(policy.seen[-1].state[0, 0, 1:], [0.6, 0.2, 0.5])

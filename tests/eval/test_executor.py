@@ -59,6 +59,7 @@ def test_a_loop_that_falls_behind_skips_ticks_and_repeats_none():
     robot.offer(chunk(0), observed_at=100.0, now=100.0)
     times = 100.0 + PERIOD * np.array([0, 1, 3.5, 3.6, 4.9, 6])
     assert [robot.step(now).action[0] for now in times] == [0, 1, 3, 4, 5, 6]
+    assert robot.counts.missed == 1
 
 
 def test_a_chunk_that_comes_too_late_changes_nothing():
@@ -155,11 +156,11 @@ def test_whatever_comes_no_command_is_beyond_its_limits_or_too_fast(blend, seed)
 
 def test_a_fade_passes_from_the_old_plan_to_the_new_one():
     old, new = np.zeros((5, 1)), np.ones((6, 1))
-    np.testing.assert_allclose(chunks.crossfade(old, new, 3)[:, 0], [0.25, 0.5, 0.75, 1, 1, 1])
-    np.testing.assert_allclose(chunks.crossfade(old[:1], new, 3)[:, 0], [0.25, 1, 1, 1, 1, 1])
-    np.testing.assert_allclose(chunks.crossfade(old, new[:2], 3)[:, 0], [0.25, 0.5])
-    np.testing.assert_allclose(chunks.crossfade(old, new, 0), new)
-    np.testing.assert_allclose(chunks.crossfade(new, new, 2), new)
+    np.testing.assert_allclose(chunks.crossfade(old, new, ticks=3)[:, 0], [0.25, 0.5, 0.75, 1, 1, 1])
+    np.testing.assert_allclose(chunks.crossfade(old[:1], new, ticks=3)[:, 0], [0.25, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(chunks.crossfade(old, new[:2], ticks=3)[:, 0], [0.25, 0.5])
+    np.testing.assert_allclose(chunks.crossfade(old, new, ticks=0), new)
+    np.testing.assert_allclose(chunks.crossfade(new, new, ticks=2), new)
 
 
 def test_a_chunk_that_comes_amid_a_fade_fades_from_what_was_under_way():
@@ -196,7 +197,8 @@ def test_a_hand_never_leaves_its_box(seed):
     rng, low, high, step = np.random.default_rng(seed), np.array([-0.5, 0.4]), np.array([0.5, 1.0]), 0.02
     one, place = guard.Guard(guard.Limits(-1.0, 1.0, 0.7), np.zeros(2)), np.array([0.0, 0.6])
     for _ in range(500):
-        place = place + step * one.apply(rng.normal(0.5, 2, 2), *guard.box(place, low, high, step))
+        bounds = dict(zip(("low", "high"), guard.box(place, low=low, high=high, step=step), strict=True))
+        place = place + step * one.apply(rng.normal(0.5, 2, 2), **bounds)
         assert (place >= low - 1e-9).all()
         assert (place <= high + 1e-9).all()
     assert one.hits.workspace > 0

@@ -453,17 +453,17 @@ def test_our_client_reads_what_the_server_writes():
 
 def soaked(server, policy, good, bad):
     """Good requests by two clients, then bad ones, then good ones again."""
-    asked = soak.questions(policy, server.responder.form, 32)
-    found = soak.together(server.url, asked, good, 2)
+    asked = soak.questions(policy, server.responder.form, count=32)
+    found = soak.together(server.url, asked, count=good, clients=2)
     assert [(one["asked"], one["wrong"], one["lost"]) for one in found] == [(good // 2, 0, 0)] * 2
-    refused = soak.ask_malformed(server.url, soak.malformed(asked[0], bad))
+    refused = soak.ask_malformed(server.url, soak.malformed(asked[0], count=bad))
     assert refused["silent"] == 0
     assert sum(refused["errors"].values()) + sum(refused["answered"].values()) == bad
     assert set(refused["answered"]) <= {"mutated"}  # a changed byte may leave a message as good as it was
     assert sum(refused["answered"].values()) < bad / 100
-    assert soak.together(server.url, asked, 32, 1)[0]["wrong"] == 0
+    assert soak.together(server.url, asked, count=32, clients=1)[0]["wrong"] == 0
     mixed = [soak.Question(one.observation, other.answer) for one, other in itertools.pairwise(asked)]
-    assert soak.ask_all(server.url, mixed, 31)["wrong"] == 31
+    assert soak.ask_all(server.url, mixed, count=31)["wrong"] == 31
 
 
 def test_nothing_is_lost_mixed_up_or_left_unanswered(start, policy):
