@@ -88,10 +88,12 @@ def run(
     for index, (name, guests) in enumerate(heats):
         path = out / f"heat_{name}.json"
         if not (resume and path.is_file()):
-            tick(f"heat: {name}", index, len(heats))
+            what = f"heat {index + 1} of {len(heats)}: {name}"
+            tick(what, 0, 1)
             heat = _heat([*guests, *small], plan, device=device, last=index == len(heats) - 1)
             out.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(dataclasses.asdict(heat)))
+            tick(what, 1, 1)
         found.take(Found(**json.loads(path.read_text())))
     return found
 

@@ -153,7 +153,8 @@ class Book:
     def _ratio(self, row_id: str, over: str | None, under: str | None, *, bar: float | None, better: str) -> report.Row:
         top, bottom = (self.found.samples(name) if name else None for name in (over, under))
         if top is None or bottom is None:
-            missing = "; ".join(f"{name or 'no such lane'}: {self._why(name or '')}" for name in (over, under))
+            absent = [name for name, samples in ((over, top), (under, bottom)) if samples is None]
+            missing = "; ".join(f"{name}: {self._why(name)}" if name else "no such lane" for name in absent)
             return self._row(row_id, None, "x", note=missing, bar=bar, better=better)
         if self.busy > QUIET:
             note = f"{self.busy:.0%} of the cores were busy with other work: such a run favours whoever needs fewer"

@@ -98,6 +98,7 @@ class Contestant:
             self._process.kill()
             raise Unavailable(f"no answer within {self._limit:g} s") from None
         if line is None:
+            self._lines.put(None)  # whoever asks a dead child again is told so too, at once
             raise Unavailable(self._last_words())
         answer = json.loads(line)
         if answer["event"] != wanted:
