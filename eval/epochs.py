@@ -51,7 +51,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Median milliseconds per example, to read from disk and to train on; GFLOP of a step per example, as XLA counts."""
+    """Median milliseconds per example, to read from disk and to train on; GFLOP of a step per example, by XLA."""
 
     read: float
     step: float
