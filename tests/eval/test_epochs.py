@@ -16,9 +16,9 @@ def test_speedup_counts_the_step_on_both_sides():
     assert epochs.counted(cost, views=2) == pytest.approx((2100 / 2 * 9 + 9) / 10)
 
 
-def test_the_command_compares_stores_with_the_teacher(robot_stored, tmp_path, capsys, monkeypatch):
+def test_the_command_compares_stores_with_the_teacher(robots, tmp_path, capsys, monkeypatch):
     packed, asked = tmp_path / "compact", []
-    assert compact.main([str(robot_stored), "--out", str(packed)]) == 0
+    assert compact.main([str(robots), "--out", str(packed)]) == 0
 
     def run(command, **_):
         asked.append(command[1:])
