@@ -121,12 +121,10 @@ def test_smaller_types_are_smaller_and_close(make_acting, folder, tmp_path, dtyp
 
 
 def test_an_orchestrated_student_is_exported_with_its_saliency(make_orchestrated, tmp_path, query):
-    out = exported(make_orchestrated(0), tmp_path / "sage", "--dtype", "float32", "--measure")
+    out = exported(make_orchestrated(0), tmp_path / "sage", "--dtype", "float32", "--platforms", "cpu")
     meta = json.loads((out / "meta.json").read_text())
     assert meta["parity"]["agreed"] == 1.0
     assert max(entry["max_abs"] for entry in meta["parity"]["outputs"].values()) <= 1e-5
-    assert set(meta["measured"]["ms_per_step"]) == {"vision", "language", "control"}
-    assert "ms per step" in (out / "README.md").read_text()
     student = policy.load(out)
     decision = student.act(artifact_actor.ArtifactActor(student).see(query))
     assert decision.features["saliency"].sum((1, 2)) == pytest.approx(np.ones(3), abs=1e-4)

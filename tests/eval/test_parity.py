@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eval import artifact, export, parity, policy, report
+from eval import artifact, export, measured, parity, policy, report
 from student_jax import config, presets
 from student_jax.student import Student
 
@@ -77,3 +77,10 @@ def test_cosine_of_nothing_and_of_opposites():
     assert parity.difference(np.zeros(3), np.zeros(3)).cosine == 1.0
     assert parity.difference(np.zeros(3), np.ones(3)).cosine == 0.0
     assert parity.difference(np.ones(3), -np.ones(3)).cosine == pytest.approx(-1.0)
+
+
+def test_a_step_of_each_module_is_timed(student, loaded):
+    found = measured.measure(student, KIT, loaded)
+    assert set(found["ms_per_step"]) == {"vision"}
+    assert found["ms_base"] > 0
+    assert found["ms_per_step"]["vision"] > 0
