@@ -1,6 +1,7 @@
 """Student and teacher against one clock: each in a process of its own, run in turns, blocked on the result inside."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import json
@@ -74,7 +75,8 @@ class Contestant:
 
     def close(self) -> None:
         """End the child; harmless when it has ended already."""
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of a child that died with a question unread
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
