@@ -54,6 +54,7 @@ def check(options: config.Config) -> None:
             "--rounds needs a simulator to act in, and there is one for the metaworld robot alone; for a robot of your "
             "own record what the student does, label it with teacher_torch.extract --stride 1, and give it with --also"
         )
+    source.exact("image_tokens", "fused_tokens")  # a round's labels are exact, and both must be alike
     teacher.check(options.visits, source.manifest)
 
 
