@@ -16,9 +16,6 @@ import numpy as np
 from bridge import channel
 from eval import policy
 
-EVERY_STEP = 1e-3
-"""Trust of a module over that of the one before it, which leaves the first whatever it can spend, then the next."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
@@ -40,11 +37,10 @@ def main() -> None:
     started = time.perf_counter()
     student = policy.load(arguments.artifact, runtime=arguments.runtime)
     seen = observe(arguments.observation)
-    trust = EVERY_STEP ** np.arange(len(student.meta["modules"])) if arguments.every_step else None
     loaded = time.perf_counter()
 
     def act(batch: int = 1) -> policy.Decision:
-        return student.act(seen.repeated(batch), atp=arguments.atp, trust=trust)
+        return student.act(seen.repeated(batch), atp=arguments.atp)
 
     first = act()
     compiled, device = time.perf_counter(), _device()
@@ -107,7 +103,6 @@ def _parse() -> argparse.Namespace:
     )
     add("--runtime", default="xla", help="what runs it; see eval.policy.load")
     add("--atp", type=float, default=None, help="compute budget; default: enough for every step")
-    add("--every-step", action="store_true", help="split the budget so that each module can pay all of its steps")
     return parser.parse_args()
 
 

@@ -153,7 +153,7 @@ def _students(options: Config, bench: Bench) -> Iterator[Entry]:
         if dtype not in bench.folders:
             raise runs.RunError(f"--lanes {name}: expected RUNTIME_DTYPE with one of {', '.join(DTYPES)}")
         folder, meta = bench.folders[dtype], bench.metas[dtype]
-        started = module("eval.clock", folder, "--observation", options.out / "raw/observation.npz", "--every-step")
+        started = module("eval.clock", folder, "--observation", options.out / "raw/observation.npz")
         shape = {key: meta["matrix"][key] for key in ("batch", "m", "k", "n", "dtype")}
         yield Entry(f"student_{name}", [*started, "--runtime", runtime], batches=BATCHES, shape=shape)
 
