@@ -87,11 +87,11 @@ def openvino(folder: pathlib.Path, meta: dict[str, Any]) -> Run:
         model = package.compile_model(path, "CPU", options)
     except Exception as error:
         raise _refused(path, f"OpenVINO {package.__version__}", error) from error
-    request, wanted = model.create_infer_request(), [each.any_name for each in model.inputs]
+    request, wanted = model.create_infer_request(), [name for each in model.inputs for name in each.names]
 
     def run(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = request.infer({name: given[name] for name in wanted}, share_inputs=True)
-        # Outputs that are one value under several names are one output here.
+        # A value may have several names here: an input that is passed on as it is, outputs that are one.
+        found = request.infer({name: given[name] for name in wanted if name in given}, share_inputs=True)
         return {name: found[port].copy() for port in model.outputs for name in port.names if name.startswith(OUTPUT)}
 
     return _row_by_row(run)
