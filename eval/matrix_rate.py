@@ -6,10 +6,13 @@ import numpy as np
 
 from bridge import channel
 
+WORK = 4e9
+"""FLOPs of a chain: long enough that the dispatch, a fifth of a millisecond, does not count."""
+
 
 def measure(*, m: int, k: int, n: int, dtype: str, batch: int = 1, repeats: int = 10) -> float:
     """FLOP/s of [batch, m, k] x [batch, k, n] with float32 accumulation: the median call of a chain of products."""
-    links = max(1, int(2e8 / (2 * batch * m * k * n)))  # long enough that the dispatch does not count
+    links = max(1, int(WORK / (2 * batch * m * k * n)))
     left, right = jnp.full((links, batch, m, k), 0.5, dtype), jnp.full((batch, k, n), 0.5, dtype)
 
     @jax.jit
