@@ -86,7 +86,7 @@ def meta(
         "reasons": {int(reason): reason.name.lower() for reason in irp.Reason},
         "atp": _table(student, shapes),
         "matrix": dataclasses.asdict(products.dominant(products.products(jax.make_jaxpr(call)(weights, shapes)))),
-        "parameters": sum(leaf.size for name, leaf in weights.items() if not name.endswith(variants.SCALE)),
+        "parameters": sum(leaf.size for name, leaf in weights.items() if not variants.is_scale(name, weights)),
         "student": dataclasses.asdict(student.config),
         "tokenizer": kit.tokenizer,
         "digest": digest(weights),

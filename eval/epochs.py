@@ -24,7 +24,7 @@ from flax import nnx
 from bridge import store
 from bridge.manifest import StoreError
 from student_jax.student import Student
-from train import compact, config, data, loop, main, optim, sharding, sources, stages, state
+from train import compact, config, data, loop, main, optim, recipes, sharding, sources, stages, state
 
 BAR = 20.0
 TEACHER_TFLOP = 1.05
@@ -70,7 +70,7 @@ class Cost:
 
 def measure(url: str, options: Options) -> Cost:
     """Read and train on batches of one store."""
-    recipe = dataclasses.replace(config.PRESETS[options.preset].recipe, batch=options.batch)
+    recipe = dataclasses.replace(recipes.PRESETS[options.preset].recipe, batch=options.batch)
     launch = config.Launch(store=url, cache_gib=0.0)
     settings = config.Config(stage="end-to-end", preset=options.preset, seed=options.seed, recipe=recipe, launch=launch)
     reader = store.open(url)

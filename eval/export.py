@@ -3,10 +3,11 @@
 `python -m eval.export --run RUN --out ARTIFACT`; the command line is eval/export_command.py.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -151,7 +152,19 @@ def given_shapes(student: Student, kit: Kit, batch: Any = None) -> dict[str, jax
 
 def _program(made: Exported, shapes: dict[str, Any], platforms: tuple[str, ...]) -> bytes:
     weights = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), made.weights)
-    return jax.export.export(jax.jit(made.call), platforms=platforms)(weights, shapes).serialize()
+    with _without_tracebacks():
+        return jax.export.export(jax.jit(made.call), platforms=platforms)(weights, shapes).serialize()
+
+
+@contextlib.contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """No file and line of whoever asks for a program in it: the same student gives the same bytes."""
+    before = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
 
 
 def parameters(student: Student) -> int:

@@ -58,6 +58,10 @@ def _concatenate(graph: Graph, eqn: Any, inputs: list[Tensor], out: tuple) -> Te
     return graph.node("Concat", inputs, out, axis=eqn.params["dimension"])
 
 
+def _tile(graph: Graph, eqn: Any, inputs: list[Tensor], out: tuple) -> Tensor:
+    return graph.node("Tile", [inputs[0], graph.numbers(*eqn.params["reps"])], out)
+
+
 def _stack(graph: Graph, eqn: Any, inputs: list[Tensor], out: tuple) -> Tensor:
     axis = eqn.params["axis"]
     parts = [graph.reshaped(each, (*each.shape[:axis], 1, *each.shape[axis:])) for each in inputs]
@@ -171,6 +175,7 @@ MOVES: dict[str, Callable[[Graph, Any, list[Tensor], tuple], Tensor]] = {
     "slice": _slice,
     "concatenate": _concatenate,
     "stack": _stack,
+    "tile": _tile,
     "pad": _pad,
     "cumsum": _cumsum,
     "argmin": _arg,

@@ -64,13 +64,14 @@ def quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def unpacked(weights: Weights) -> Weights:
     """Inside a program: int8 kernels as bfloat16 ones."""
-    scales = {name.removesuffix(SCALE): weights[name] for name in weights if _is_scale(name, weights)}
+    scales = {name.removesuffix(SCALE): weights[name] for name in weights if is_scale(name, weights)}
     wide = {name: weights[name].astype(jnp.float32) * scale for name, scale in scales.items()}
-    rest = {name: leaf for name, leaf in weights.items() if not _is_scale(name, weights)}
+    rest = {name: leaf for name, leaf in weights.items() if not is_scale(name, weights)}
     return rest | {name: kernel.astype(jnp.bfloat16) for name, kernel in wide.items()}
 
 
-def _is_scale(name: str, weights: Weights) -> bool:
+def is_scale(name: str, weights: Weights) -> bool:
+    """Whether a weight is the scales of an int8 kernel; a norm has a `scale` of its own."""
     kernel = weights.get(name.removesuffix(SCALE))
     return name.endswith(SCALE) and kernel is not None and kernel.dtype == jnp.int8
 

@@ -15,8 +15,9 @@ from train.stages import Stage
 Batch = dict[str, Array]
 
 
-def understood(stage: Stage, reader: store.Reader) -> Stage:
-    """The stage, whose losses and scores are given tokens in the teacher's own basis whatever the store holds."""
+def understood(stage: Stage, reader: store.Reader | Any) -> Stage:
+    """The stage, whose losses and scores are given tokens in the teacher's own basis whatever the store holds. reader:
+    anything that samples come from; one that is no store holds no codes."""
     codings = getattr(reader, "codings", None)
     if not codings:
         return stage

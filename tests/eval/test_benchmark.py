@@ -107,5 +107,6 @@ def test_strict_asks_for_every_bar_to_be_met(monkeypatch, capsys, needs, value, 
 
 def test_only_the_benchmark_opens_the_test_split():
     folder = benchmark.pathlib.Path(benchmark.__file__).parent
-    named = [path.name for path in folder.glob("*.py") if '"test"' in path.read_text()]
-    assert named == ["benchmark.py"]
+    named = {path.name for path in folder.glob("*.py") if '"test"' in path.read_text()}
+    # The duel plays on the simulator's test placements and opens no store; the curve only reads reports.
+    assert named == {"benchmark.py", "duel.py", "size_curve.py"}

@@ -18,7 +18,8 @@ from student_jax.student import Student
 
 SIDE = 64
 KIT = artifact.Kit((1, 1, SIDE, SIDE, 3))
-ABOUT = artifact.About("tiny", True, "arc", {"seed": 0}, {"id": "toy", "provenance": "random", "licence": "none"})
+TEACHER = {"id": "toy", "provenance": "random", "licence": "none", "digest": "0" * 64}
+ABOUT = artifact.About("tiny", True, "arc", {"seed": 0}, TEACHER)
 
 
 def make_student(**changes):
