@@ -94,10 +94,10 @@ def _steps(settings: config.Config, stage: stages.Stage, material: sources.Mater
     schedule, optimiser = optim.make_schedule(settings.recipe, steps), optim.make_optimiser(settings.recipe, steps)
     make = lambda: Student(material.settings, rngs=nnx.Rngs(settings.seed))  # noqa: E731
     graph, params, frozen = state.initialise(make, stage.trains)
-    now = jax.device_put(state.create(params, frozen, optimiser), sharding.replicated(mesh))
-    train = loop.make_functions(graph, stage, optimiser, schedule, settings, mesh).train
-    key, seconds = jax.random.key(settings.seed), []
-    flops = train.lower(now, batches[0], key).cost_analysis()["flops"]
+    now = sharding.put(state.create(params, frozen, optimiser), mesh)
+    train = loop.make_functions(graph, stage, optimiser, schedule, settings, mesh=mesh, like=now).train
+    key, seconds = sharding.make_key(settings.seed, mesh), []
+    flops = train.jitted.lower(now, batches[0], key).cost_analysis()["flops"]
     for batch in batches:
         started = time.perf_counter()
         now, metrics = train(now, sharding.shard_batch(batch, mesh), key)

@@ -45,9 +45,10 @@ def test_eight_devices_give_the_result_of_one(alone, batches):
         assert one.keys() == eight.keys()
         for name, value in one.items():
             np.testing.assert_allclose(eight[name], value, rtol=2e-3, atol=1e-5, err_msg=name)
+    # Adam makes a good part of a step (3 x 2e-3) of a gradient that is nought up to rounding.
     for name in ("params", "ema"):
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(b, a, atol=2e-4), getattr(alone[0], name), getattr(together, name)
+            lambda a, b: np.testing.assert_allclose(b, a, atol=5e-4), getattr(alone[0], name), getattr(together, name)
         )
 
 

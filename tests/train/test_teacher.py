@@ -88,7 +88,8 @@ def test_an_embodiment_that_was_read_and_written_is_the_same_bytes(tmp_path):
 def test_nothing_is_trained_before_the_real_command_knows_the_teacher(robot_stored, tmp_path, monkeypatch, capsys):
     """The store is a made-up teacher's, so the shipped stand-in is refused."""
     body = types.SimpleNamespace(tag=rounds.demonstrations.TAG)
-    held = types.SimpleNamespace(manifest=store.open(robot_stored).manifest, embodiment=lambda: body)
+    real = store.open(robot_stored)
+    held = types.SimpleNamespace(manifest=real.manifest, embodiment=lambda: body, exact=real.exact)
     monkeypatch.setattr(rounds.store, "open", lambda url: held)
     out = tmp_path / "run"
     given = ["--stage", "end-to-end", "--store", str(robot_stored), "--out", str(out), "--rounds", "1"]
