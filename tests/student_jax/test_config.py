@@ -22,7 +22,7 @@ def test_configs_survive_json(preset):
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match="tiny, standin, .*sage_48m"):
+    with pytest.raises(ValueError, match=r"tiny, standin, .*sage_48m"):
         presets.make("sage48m", TILES)
 
 
