@@ -41,8 +41,9 @@ class Passes:
         """Each on its own; on a GPU as CUDA graphs, which leave no launches to wait for."""
         how = {"dynamic": False} | ({"mode": "reduce-overhead"} if device.type == "cuda" else {})
         parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        parts = {name: part for name, part in parts.items() if part is not None}
         # The context holds what CUDA graphs would overwrite at their next replay, and is a hundredth of the work.
-        made = {name: part if name == "context" else torch.compile(part, **how) for name, part in parts.items() if part}
+        made = {name: part if name == "context" else torch.compile(part, **how) for name, part in parts.items()}
         return Passes(**made)
 
 

@@ -94,7 +94,8 @@ class Groot(nn.Module):
         language: the model's own, where it was compiled.
         """
         padded = not bool(attention_mask.all())
-        return (language or self.language)(
+        language = self.language if language is None else language  # a compiled module has no truth value
+        return language(
             inputs_embeds=embeddings, attention_mask=attention_mask if padded else None, use_cache=False
         ).last_hidden_state
 
@@ -158,7 +159,7 @@ class Groot(nn.Module):
 
         velocity: the head's own, where it was compiled.
         """
-        config, velocity = self.config.head, velocity or self._head().velocity
+        config, velocity = self.config.head, self._head().velocity if velocity is None else velocity
         if noise.shape[1:] != (config.horizon, config.action_dim) or len(noise) != len(context.features):
             want = [len(context.features), config.horizon, config.action_dim]
             raise MismatchError(f"noise must be {want}, got {list(noise.shape)}")
