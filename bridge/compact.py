@@ -11,14 +11,16 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
+import tensorstore as ts
 
-from bridge import batches, compact_error, compaction, shards, standardise, store, stored_embodiment
+from bridge import batches, compact_error, compaction, manifest, shards, standardise, store, stored_embodiment
 from bridge.coding import Coding
 from bridge.compaction import Choices
 from bridge.manifest import StoreError
 from bridge.reader import Reader
 
 BAD_INPUT, INTERRUPTED = 2, 130
+MANIFEST = "manifest.json"
 
 
 def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None = None) -> Iterator[tuple[int, int]]:
@@ -28,10 +30,12 @@ def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None =
     """
     source = reader.manifest
     compaction.check(source, choices)
-    codings = like.codings if like else _fit(reader, choices)
-    _fits(source, codings, choices)
     files = shards.connect(out)
-    compaction.save(files, codings)
+    begun = shards.read(files, MANIFEST)
+    codings = like.codings if like else _begun(files, begun) or _fit(reader, choices)
+    _fits(source, codings, choices)
+    if begun is None:  # before the manifest, which names them; nothing is put into a store that is another's
+        compaction.save(files, codings)
     writer = store.create(out, compaction.derive(source, codings, choices))
     if stored_embodiment.DIGEST in source.extraction:
         stored_embodiment.write(files, source, stored_embodiment.text(reader.embodiment()))
@@ -40,6 +44,11 @@ def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None =
     for done, group in enumerate(pending, len(source.groups) - len(pending) + 1):
         writer.write(group, compaction.encode(source, _group(reader, group), group, codings, choices))
         yield done, len(source.groups)
+
+
+def _begun(files: ts.KvStore, text: bytes | None) -> dict[str, Coding]:
+    """The codings of a conversion that was stopped: fitted anew, on another machine, they differ in their last bits."""
+    return compaction.load(files, manifest.from_json(text.decode(), f"{files.url}{MANIFEST}")) if text else {}
 
 
 def _fit(reader: Reader, choices: Choices) -> dict[str, Coding]:

@@ -77,25 +77,33 @@ def run(
     device: str,
     out: pathlib.Path,
     resume: bool,
+    of: dict[str, Any],
     tick: Callable[[str, int, int], None],
 ) -> Found:
     """A heat for every heavy entry, one after another, each beside all small ones; then the small ones' batches.
 
-    out: a folder that keeps every heat as it ends; resume: heats that it has are not run again.
+    out: a folder that keeps every heat as it ends; resume: heats that it has are not run again, if they are `of` the
+    same race (JSON).
     """
     found = Found()
     heats = [(entry.name, [entry]) for entry in heavy] or [("alone", [])]
     for index, (name, guests) in enumerate(heats):
         path = out / f"heat_{name}.json"
-        if not (resume and path.is_file()):
+        if not (resume and _kept(path) == of):
             what = f"heat {index + 1} of {len(heats)}: {name}"
             tick(what, 0, 1)
             heat = _heat([*guests, *small], plan, device=device, last=index == len(heats) - 1)
             out.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(dataclasses.asdict(heat)))
+            path.with_suffix(".part").write_text(json.dumps({"of": of, "found": dataclasses.asdict(heat)}))
+            path.with_suffix(".part").replace(path)
             tick(what, 1, 1)
-        found.take(Found(**json.loads(path.read_text())))
+        found.take(Found(**json.loads(path.read_text())["found"]))
     return found
+
+
+def _kept(path: pathlib.Path) -> dict[str, Any] | None:
+    """Of which race a heat is."""
+    return json.loads(path.read_text()).get("of") if path.is_file() else None
 
 
 def _heat(entries: Sequence[Entry], plan: timing.Plan, *, device: str, last: bool) -> Found:

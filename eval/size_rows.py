@@ -37,6 +37,11 @@ class Bench:
         """Values of the student as it is shipped."""
         return self.metas["float32"]["parameters"]
 
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two heats to be of one race."""
+        weights = {dtype: meta["digest"] for dtype, meta in self.metas.items()}
+        return {"preset": self.preset, "teacher": self.teacher, "device": self.device, "weights": weights}
+
 
 class Book:
     """Writes the rows of one race."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 from collections.abc import Iterator
 
@@ -49,6 +50,9 @@ def benchmark(options: Config, *, command: str) -> report.Report:
         bench = prepare(options, device)
         small = [*_students(options, bench), *_twins(options, bench)]
         race = {"plan": plan, "device": device, "out": options.out / "raw", "resume": options.resume}
+        race["of"] = json.loads(
+            json.dumps({"bench": bench.identity(), "plan": dataclasses.asdict(plan), "device": device})
+        )
         found = size_race.run(small, list(_teachers(options, bench)), **race, tick=tick)
     context = report.Context(
         "random", "none", bench.preset, bench.parameters, origin.device(), origin.commit(), command
@@ -78,12 +82,16 @@ def prepare(options: Config, device: str) -> Bench:
     folders, metas = {}, {}
     for dtype in DTYPES:
         folders[dtype] = options.out / f"artifact_{dtype}"
-        kept = options.resume and (folders[dtype] / "meta.json").is_file()
+        kept = options.resume and _preset_of(folders[dtype]) == options.student
         if not kept:
             export.write(folders[dtype], student, about, kit, dtype=dtype)
             _write_onnx(folders[dtype], student, kit, dtype)
         metas[dtype] = policy.read_meta(folders[dtype])
     return Bench(options.student, options.teacher or FULL, device, folders, metas)
+
+
+def _preset_of(folder: pathlib.Path) -> str | None:
+    return policy.read_meta(folder)["preset"] if (folder / "meta.json").is_file() else None
 
 
 def _write_onnx(folder: pathlib.Path, student: Student, kit: artifact.Kit, dtype: Dtype) -> None:

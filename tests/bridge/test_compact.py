@@ -128,6 +128,22 @@ def test_interrupted_it_goes_on_to_the_same_bytes(convert, tmp_path, monkeypatch
     assert files_of(tmp_path / "compact") == files_of(tmp_path / "whole")
 
 
+def test_what_was_begun_goes_on_with_its_own_codings_and_an_exact_store_is_left_alone(
+    exact, convert, tmp_path, monkeypatch, capsys
+):
+    assert convert() == 0
+    before = files_of(tmp_path / "compact")
+    next((tmp_path / "compact").rglob(commits.key(0))).unlink()
+    monkeypatch.setattr(compact, "_fit", lambda *given: pytest.fail("fitted again: another machine's would differ"))
+    assert convert() == 0
+    assert files_of(tmp_path / "compact") == before
+    monkeypatch.undo()
+    kept = files_of(exact)
+    assert compact.main([str(exact), "--out", str(exact)]) == 2
+    assert "another extraction" in capsys.readouterr().err
+    assert files_of(exact) == kept
+
+
 def test_like_another_it_uses_that_ones_bases(exact, convert, tmp_path, capsys):
     assert convert("--components", "3", out="first") == 0
     assert convert("--like", str(tmp_path / "first"), out="second") == 0

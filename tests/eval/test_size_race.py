@@ -28,12 +28,11 @@ def entry(name, code=CHILD, **options):
     return Entry(name, [sys.executable, "-c", code], **options)
 
 
-def race(small, heavy, out, *, resume=False):
+def race(small, heavy, out, *, resume=False, preset="tiny"):
     told = []
-    ran = size_race.run(
-        small, heavy, plan=PLAN, device="cpu", out=out, resume=resume, tick=lambda what, done, total: told.append(what)
-    )
-    return ran, told
+    kept = {"out": out, "resume": resume, "of": {"preset": preset}}
+    tick = lambda what, done, total: told.append(what)  # noqa: E731
+    return size_race.run(small, heavy, plan=PLAN, device="cpu", tick=tick, **kept), told
 
 
 def test_the_small_meet_every_heavy_one_and_modes_are_lanes(tmp_path):
@@ -63,6 +62,8 @@ def test_a_restart_runs_no_heat_again(tmp_path):
     second, told = race(*made, tmp_path, resume=True)
     assert set(told) == {"heat 2 of 2: teacher_b"}
     assert second.seconds.keys() == first.seconds.keys()
+    _, again = race(*made, tmp_path, resume=True, preset="standin")
+    assert set(again) == {"heat 1 of 2: teacher_a", "heat 2 of 2: teacher_b"}, "another student's heats are not its own"
 
 
 def test_who_has_no_room_or_does_not_start_has_its_reason(tmp_path, monkeypatch):
