@@ -81,7 +81,8 @@ class Executor:
 
     def offer(self, actions: np.ndarray, *, observed_at: float, now: float) -> bool:
         """Take a chunk [h, d] that answers an observation of `observed_at`; False where it is of no use (counted): not
-        finite, too late, or of before the last `resume`. Raises ValueError for another width or an observation of the future."""
+        finite, too late, or of before the last `resume`. Raises ValueError for another width or an observation of the
+        future."""
         actions = np.asarray(actions, np.float64)
         if actions.ndim != 2 or actions.shape[1:] != self.guard.last.shape:
             raise ValueError(f"a chunk is [h, {self.guard.last.size}], got {list(actions.shape)}")
@@ -113,12 +114,11 @@ class Executor:
         if tick == self._tick and self._sent is not None:
             return dataclasses.replace(self._sent, action=self.guard.brake(self.guard.last, low=low, high=high))
         self.counts.missed += max(0, tick - self._tick - 1)
-        early = "" if known else "position unknown"
-        early = early or ("clock behind" if tick < self._tick else "")
+        unsafe = "position unknown" if not known else "clock behind" if tick < self._tick else ""
         self._tick = max(self._tick, tick)
         self.chunks.forget(self._ticks(now - self.safety.max_age_s) - SLACK)
         wanted = self.chunks.at(self._tick)
-        reason = "stopped" if self._stopped else early or self._wrong(now, sensed_at, wanted)
+        reason = "stopped" if self._stopped else unsafe or self._wrong(now, sensed_at, wanted)
         self._sent = self._hold(now, reason, low, high) if reason else self._run(wanted, low, high)
         return self._sent
 
@@ -133,7 +133,7 @@ class Executor:
 
     def _wrong(self, now: float, sensed_at: float | None, wanted: np.ndarray | None) -> str:
         slack = SLACK * self.period_s
-        if sensed_at is not None and now - sensed_at > self.safety.max_age_s + slack:
+        if sensed_at is not None and not now - sensed_at <= self.safety.max_age_s + slack:  # NaN, too
             return "stale observation"
         if math.isinf(self._observed_at):
             return "no answer yet"

@@ -80,7 +80,7 @@ def test_a_hand_outside_its_box_comes_back_at_the_rate():
     for _ in range(60):
         low, high = guard.box(place, low=np.full(1, -0.5), high=np.full(1, 0.5), step=step)
         sent = one.apply(np.ones(1), low=low, high=high)
-        assert last - sent <= 0.1 + 1e-12
+        assert np.minimum(last, 0) - sent <= 0.1 + 1e-12  # from above 0 it may brake to 0 at once
         place, last = place + step * sent, sent
     assert place == pytest.approx(0.5)
 
@@ -104,3 +104,25 @@ def test_no_part_of_a_command_is_older_than_the_greatest_age(blend):
         command = robot.step((tick + 0.4 * (tick % 2)) * PERIOD)
         assert command.state == "run"
         assert (command.action[0] > 0) == (tick <= 4)
+
+
+def test_a_workspace_goes_before_the_rate_and_limits_before_the_workspace():
+    one = guard.Guard(guard.Limits(-1.0, 1.0, 0.1), np.full(1, 1.0), relative=True)
+    assert one.apply(np.ones(1), high=np.zeros(1)) == 0.0
+    assert one.hits == guard.Hits(limit=0, rate=0, workspace=1)
+    one = guard.Guard(guard.Limits(-1.0, 1.0), np.zeros(1), relative=True)
+    assert one.apply(np.ones(1), low=np.full(1, 5.0)) == 1.0
+    with pytest.raises(ValueError, match="finite"):
+        one.apply(np.full(1, np.nan))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_hand_never_leaves_its_box(seed):
+    rng, low, high, step = np.random.default_rng(seed), np.array([-0.5, 0.4]), np.array([0.5, 1.0]), 0.02
+    one, place = guard.Guard(guard.Limits(-1.0, 1.0, 0.7), np.zeros(2), relative=True), np.array([0.0, 0.6])
+    for _ in range(500):
+        bounds = dict(zip(("low", "high"), guard.box(place, low=low, high=high, step=step), strict=True))
+        place = place + step * one.apply(rng.normal(0.5, 2, 2), **bounds)
+        assert (place >= low - 1e-9).all()
+        assert (place <= high + 1e-9).all()
+    assert one.hits.workspace > 0
