@@ -4,6 +4,7 @@ Time is in control ticks. Action i of a chunk is meant for tick `observed + i`, 
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -32,13 +33,10 @@ class Blend:
 FADE = Blend()
 
 
-def crossfade(old: np.ndarray, new: np.ndarray, *, ticks: int) -> np.ndarray:
-    """Actions [m, d] from now on: (1 - a_j) old_j + a_j new_j with a_j = min(1, (j + 1) / (ticks + 1)), where old
-    [k, d] has an action for tick j; else new [m, d]."""
-    share = np.minimum(1, (np.arange(len(new)) + 1) / (ticks + 1))[: len(old), None]
-    plan = np.array(new)
-    plan[: len(old)] = (1 - share) * old[: len(new)] + share * new[: len(old)]
-    return plan
+def crossfade(old: np.ndarray, new: np.ndarray, *, tick: int, ticks: int) -> np.ndarray:
+    """The action [d] at the fade's tick 0, 1, ...: (1 - a) old + a new with a = min(1, (tick + 1) / (ticks + 1))."""
+    share = min(1.0, (tick + 1) / (ticks + 1))
+    return (1 - share) * old + share * new
 
 
 def ensemble(actions: Sequence[np.ndarray], decay: float) -> np.ndarray:
@@ -50,18 +48,17 @@ def ensemble(actions: Sequence[np.ndarray], decay: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """actions [h, d], the first for tick `start`."""
+    """actions [h, d], the first for the tick in which the observation was taken. observed: when, in ticks and parts of
+    them; joined: the tick at which it came."""
 
-    start: int
+    observed: float
+    joined: int
     actions: np.ndarray
 
     def at(self, tick: int) -> np.ndarray | None:
         """The action for a tick, None where it has none."""
-        return self.actions[tick - self.start] if 0 <= tick - self.start < len(self.actions) else None
-
-    def since(self, tick: int) -> np.ndarray:
-        """The actions for a tick and all after it."""
-        return self.actions[max(0, tick - self.start) :]
+        passed = tick - math.floor(self.observed)
+        return self.actions[passed] if 0 <= passed < len(self.actions) else None
 
 
 class Chunks:
@@ -70,32 +67,44 @@ class Chunks:
     def __init__(self, blend: Blend = FADE):
         self.blend = blend
         self._chunks: list[Chunk] = []
-        self._newest: int | None = None
+        self._newest = -math.inf
 
-    def add(self, actions: np.ndarray, *, observed: int, now: int) -> bool:
-        """Take a chunk [h, d] whose observation is of tick `observed`, at tick `now`, before that tick's action.
+    def add(self, actions: np.ndarray, *, observed: float, now: int) -> bool:
+        """Take a chunk [h, d] whose observation is of tick `observed`, or some part of a tick later, at tick `now`,
+        before that tick's action.
 
         False, and nothing is changed, where it comes too late: all its actions lie in the past, or a chunk of a later
         observation is there. Raises ValueError for an observation of the future.
         """
-        if observed > now:
-            raise ValueError(f"a chunk of tick {observed} cannot arrive at tick {now}")
-        chunk = Chunk(observed, np.asarray(actions, np.float64))
-        if not len(chunk.since(now)) or (self._newest is not None and observed < self._newest):
+        if math.floor(observed) > now:
+            raise ValueError(f"a chunk of tick {math.floor(observed)} cannot arrive at tick {now}")
+        chunk = Chunk(observed, now, np.asarray(actions, np.float64))
+        if math.floor(observed) + len(chunk.actions) <= now or observed < self._newest:
             return False
         self._newest = observed
         if self.blend.kind == "ensemble":
             self._chunks = [*self._chunks, chunk][-KEPT:]
         else:
-            old = self._chunks[0].since(now) if self._chunks else chunk.actions[:0]
-            self._chunks = [Chunk(now, crossfade(old, chunk.since(now), ticks=self.blend.ticks))]
+            ruling = [i for i, one in enumerate(self._chunks) if now - one.joined >= self.blend.ticks]
+            self._chunks = [*self._chunks[max(ruling, default=0) :], chunk]
         return True
 
     def at(self, tick: int) -> np.ndarray | None:
-        """The action [d] for a tick, None where no chunk has one."""
-        found = [action for chunk in self._chunks if (action := chunk.at(tick)) is not None]
-        return ensemble(found, self.blend.decay) if found else None
+        """The action [d] for a tick, None where no chunk (fade: the newest chunk) has one."""
+        if self.blend.kind == "ensemble":
+            found = [action for chunk in self._chunks if (action := chunk.at(tick)) is not None]
+            return ensemble(found, self.blend.decay) if found else None
+        plan = None
+        for chunk in self._chunks:
+            old, plan = plan, chunk.at(tick)
+            if old is not None and plan is not None:
+                plan = crossfade(old, plan, tick=tick - chunk.joined, ticks=self.blend.ticks)
+        return plan
+
+    def forget(self, before: float) -> None:
+        """Drop the chunks whose observation is of before then, in ticks: no action after this has a part of them."""
+        self._chunks = [chunk for chunk in self._chunks if chunk.observed >= before]
 
     def clear(self) -> None:
         """Forget everything."""
-        self._chunks, self._newest = [], None
+        self._chunks, self._newest = [], -math.inf

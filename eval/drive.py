@@ -1,9 +1,11 @@
 """`python -m eval.drive`: Meta-World episodes through a policy server, as a robot would use it: the robot goes on
 while the policy thinks, chunks are blended when they arrive, and a watchdog and limits stand before every command."""
 
+import collections
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import time
@@ -61,13 +63,13 @@ class Config:
     """Film every episode into --out."""
 
 
-USER_ERRORS = (simulator_wire.DriveError, TimeoutError, client.ServerError, scene.SimulatorError)
+USER_ERRORS = (ValueError, TimeoutError, client.ServerError, scene.SimulatorError)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 when the episodes were driven, 2 on bad input or a server that does not answer."""
-    options = tyro.cli(Config, args=argv, prog="python -m eval.drive", description=Config.__doc__)
     try:
+        options = tyro.cli(Config, args=argv, prog="python -m eval.drive", description=Config.__doc__)
         check(options)
         with client.Client(options.url, token=options.token, version=options.version) as robot, scene.Scene() as world:
             found = drive(world, robot, options)
@@ -118,6 +120,7 @@ def drive(world: scene.Scene, robot: client.Client, options: Config) -> dict[str
 def episode(world: scene.Scene, wire: simulator_wire.Wire, options: Config, seed: int) -> dict[str, Any]:
     """One episode and what happened in it."""
     world.reset(options.task, seed)
+    world.view()  # the first image takes seconds, which are not to be on the clock
     clock = _clock(real=options.real_time)
     started = next(clock)
     hand = executor.Executor(
@@ -134,7 +137,7 @@ def episode(world: scene.Scene, wire: simulator_wire.Wire, options: Config, seed
     if options.video:
         videos.write(options.out / f"{options.task}-{seed}.mp4", videos.flat(np.stack(found["frames"])))
     hits, counts = dataclasses.asdict(hand.guard.hits), dataclasses.asdict(hand.counts)
-    row = {"seed": seed, "success": world.success, "ticks": found["ticks"], "latency_ms": found["latency_ms"]}
+    row = {"seed": seed, "success": world.success} | {name: found[name] for name in ("ticks", "latency_ms", "why")}
     return row | {"counts": counts, "hits": hits, "lost": line.lost}
 
 
@@ -149,6 +152,7 @@ def _loop(
 ) -> dict[str, Any]:
     """The control loop itself: once per tick receive, command, and now and then look and ask."""
     asked, latencies, frames, now = -options.every, [], [], hand.started
+    why = collections.Counter()
     for tick in range(options.limit):
         answers = [line.receive(now)]
         if line.free and tick - asked >= options.every:
@@ -157,27 +161,32 @@ def _loop(
             answers.append(line.receive(now))  # at once, where there is no latency
         for answer in filter(None, answers):
             latencies.append(answer.latency_s * 1e3)
-            hand.offer(answer.actions, observed_at=answer.observed_at, now=now)
+            try:
+                hand.offer(answer.actions, observed_at=answer.observed_at, now=now)
+            except (TypeError, ValueError) as error:  # another robot's, or no numbers
+                line.lost.append(link.said(error))
         bounds = guard.box(world.state()[:3], low=BOX[0] + MARGIN_M, high=BOX[1] - MARGIN_M, step=STEP_M)
         low, high = (np.append(bound, far) for bound, far in zip(bounds, (-np.inf, np.inf), strict=True))
         command = hand.step(now, low=low, high=high)
+        why.update(filter(None, [command.reason]))
         world.step(command.action)
         if options.video:
             frames.append(world.view().frames)
         if world.success or command.state == "stop":
             break
         now = next(clock)
-    return {"ticks": tick + 1, "latency_ms": latencies, "frames": frames}
+    return {"ticks": tick + 1, "latency_ms": latencies, "frames": frames, "why": dict(why)}
 
 
 def _clock(*, real: bool) -> Iterator[float]:
-    """When each tick begins: at once in simulated time, else after waiting for it on the clock of the wall."""
+    """When each tick begins: at once in simulated time, else after waiting for it on the clock of the wall, where
+    ticks that have begun already are missed."""
     started, tick = time.monotonic() if real else 0.0, 0
     while True:
         if real:
             time.sleep(max(0.0, started + tick * PERIOD_S - time.monotonic()))
         yield time.monotonic() if real and tick else started + tick * PERIOD_S
-        tick += 1
+        tick = max(tick + 1, math.ceil((time.monotonic() - started) / PERIOD_S - 1e-6)) if real else tick + 1
 
 
 def _link(wire: simulator_wire.Wire, options: Config) -> contextlib.AbstractContextManager[link.Link]:
@@ -194,6 +203,8 @@ def summary(options: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     total: Callable[[str], dict] = lambda kind: {  # noqa: E731
         name: sum(row[kind][name] for row in rows) for name in rows[0][kind]
     }
+    reasons = sum((collections.Counter(row["why"]) for row in rows), collections.Counter())
+    held = [f"{reason}: {ticks} ticks" for reason, ticks in reasons.most_common()]
     solved = sum(row["success"] for row in rows)
     percentiles = {f"p{q}": round(float(np.percentile(latencies, q)), 2) for q in (50, 95)} if len(latencies) else {}
     return {
@@ -204,7 +215,7 @@ def summary(options: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "commands": total("counts"),
         "limited": total("hits"),
         "lost": sum(len(row["lost"]) for row in rows),
-        "why": sorted({reason for row in rows for reason in row["lost"]})[:3],
+        "why": [*sorted({reason for row in rows for reason in row["lost"]})[:3], *held],
         "rows": rows,
     }
 

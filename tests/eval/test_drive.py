@@ -1,5 +1,6 @@
 """Driving through a real server: a robot that goes on while the policy thinks, and stands still when it must."""
 
+import time
 import types
 
 import numpy as np
@@ -85,6 +86,8 @@ def test_the_robot_holds_until_the_first_answer_and_then_never(driven):
     assert found["commands"]["hold"] == 2 * 4
     assert (np.stack(world.sent[0][:4]) == 0).all()
     assert found["success"] == "2/2"
+    assert found["rows"][0]["why"] == {"no answer yet": 4}
+    assert found["why"] == ["no answer yet: 8 ticks"]
     again = driven(Pusher([0.5, 0, 0]), World(), latency_ms=100.0)
     assert again == found
 
@@ -128,6 +131,66 @@ def test_on_the_clock_of_the_wall_requests_come_from_a_thread(driven):
     assert found["latency_ms"]["p50"] > 0
 
 
+def test_ticks_that_an_overrun_missed_are_skipped(monkeypatch):
+    now = [5.0]
+    clock = types.SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(drive, "time", clock)
+    begins, found = drive._clock(real=True), []
+    for took in (0.0, 0.3, 10.3, 1.0, 0.5):
+        found.append((next(begins) - 5.0) / drive.PERIOD_S)
+        now[0] += took * drive.PERIOD_S
+    assert found == pytest.approx([0, 1, 2, 13, 14])
+    begins = drive._clock(real=False)
+    assert [next(begins) for _ in range(3)] == pytest.approx([0, drive.PERIOD_S, 2 * drive.PERIOD_S])
+
+
+def test_the_clock_starts_after_the_first_image(driven, monkeypatch):
+    events, world = [], World(goal=0.1)
+    view = world.view
+    clock = types.SimpleNamespace(monotonic=lambda: events.append("clock") or time.monotonic(), sleep=time.sleep)
+    monkeypatch.setattr(drive, "time", clock)
+    world.view = lambda: events.append("view") or view()
+    driven(Pusher([1, 0, 0]), world, episodes=1, latency_ms=None, real_time=True)
+    assert events[:2] == ["view", "clock"]
+
+
+class Robot:
+    """Acts as a client whose server answers what it likes."""
+
+    version = "n1.5"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def get_modality_config(self):
+        keys = {"video": list(scene.CAMERAS), "state": list(scene.STATE), "action": list(scene.ACTION)}
+        return {
+            name: {"modality_keys": [f"{name}.{key}" for key in some], "delta_indices": [0]}
+            for name, some in keys.items()
+        }
+
+    def get_action(self, observation):
+        return self.answer
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, 100.0])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, {"action.delta": np.ones((8, 2)), "action.gripper": np.ones((8, 1))}, {"action.delta": 1},
+        {"action.delta": np.ones((8, 3)), "action.gripper": np.ones((7, 1))},
+        {"action.delta": np.full((8, 3), "x"), "action.gripper": np.full((8, 1), "y")},
+    ],
+)  # fmt: skip
+def test_a_malformed_answer_holds_the_robot(answer, latency_ms):
+    world = World()
+    found = drive.drive(world, Robot(answer), drive.Config(episodes=1, limit=12, latency_ms=latency_ms))
+    assert found["commands"]["hold"] == 12
+    assert found["lost"] > 0
+    assert "Error: " in found["why"][0]
+    assert (np.stack(world.sent[0]) == 0).all()
+
+
 def test_a_film_shows_every_tick(driven, tmp_path):
     found = driven(Pusher([0.5, 0, 0]), World(), episodes=1, video=True, out=tmp_path)
     (film,) = tmp_path.glob("*.mp4")
@@ -155,6 +218,7 @@ def test_another_robots_student_is_refused(driven):
         (["--task", "dance"], "drawer-open"), (["--episodes", "0"], "--episodes"), (["--video"], "--out"),
         (["--latency-ms", "-1"], "--latency-ms"), (["--latency-ms", "1", "--real-time"], "--real-time"),
         (["--version", "n2"], "n1.6"), (["--first", "-1"], "--first"), (["--url", "nowhere"], "error"),
+        (["--url", "tcp://bogus"], "error: tcp://bogus"), (["--safety.max-age-s", "nan"], "max_age_s > 0"),
     ],
 )  # fmt: skip
 def test_bad_options_are_said(words, said, capsys):
