@@ -125,9 +125,7 @@ def test_an_input_that_does_not_fit_is_named(loaded, changes, words):
         loaded.act(seen(**changes))
 
 
-@pytest.mark.parametrize(
-    "said", ["x" * 10**6, ["x" * 10**6, "a"], ["x" * 700, "a"], [[3] * 10**5, "a"], ["\ud800" * 700, "a"]]
-)
+@pytest.mark.parametrize("said", ["x" * 10**6, ["x" * 10**6, "a"], ["x" * 700, "a"], ["\ud800" * 700, "a"]])
 def test_a_long_instruction_is_neither_encoded_nor_told_whole(lexicon, said):
     words = policy.Words(lexicon.to_json(), LENGTH)
     encode, asked = words._tokenizer.encode, []

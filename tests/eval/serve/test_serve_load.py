@@ -56,7 +56,7 @@ def test_a_stale_request_gets_an_error_and_is_never_acted_on(start, policy, prot
     assert len(policy.asked) == before + 2  # the one that hung and the last; not the one that waited
 
 
-def test_pings_are_answered_while_the_policy_thinks_and_health_shows_the_queue(start, policy, until):
+def test_pings_are_answered_while_the_policy_thinks_and_health_shows_the_queue(start, policy, once, until):
     server = start()
     policy.gate.clear()
     thread = threading.Thread(target=once, args=(server.url, "n1.5"))
