@@ -88,8 +88,8 @@ def _run(meta: dict[str, Any]) -> str:
     said = '["..."]' if meta["tokenizer"] else "None"
     video = f"np.zeros((1, {', '.join(map(str, meta['video']))}), np.uint8)"
     return (
-        "## Run\n\n`pip install numpy jax flatbuffers safetensors tokenizers`, `policy.py` of sage-distill's `eval/`, "
-        "then\n\n```python\n"
+        "## Run\n\n`pip install numpy jax flatbuffers safetensors tokenizers`, `policy.py` and `runtimes.py` of "
+        "sage-distill's `eval/` beside each other, then\n\n```python\n"
         "import types, numpy as np\n"
         "import policy\n"
         'student = policy.load("this/folder")\n'
@@ -121,9 +121,16 @@ def _measured(meta: dict[str, Any]) -> list[str]:
             f"Against the student computed in {parity['against']}, on {parity['decisions']} random observations at "
             f"several budgets ({parity['agreed']:.0%} took the same steps):"
         )
-        rows = [(n, f"{one['max_abs']:.2g}", f"{one['cosine']:.6f}") for n, one in parity["outputs"].items()]
+        rows = [
+            (name, _number(one["max_abs"], ".2g"), _number(one["cosine"], ".6f"))
+            for name, one in parity["outputs"].items()
+        ]
         parts.append(_table_of(("output", "max difference", "cosine"), rows))
     return ["\n\n".join(["## Measured", *parts])] if parts else []
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)
 
 
 def _grid(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -20,7 +20,8 @@ class ServerError(RuntimeError):
 
 
 class Client:
-    """One connection. Not for several threads at once. After a timeout it connects anew and can be used again."""
+    """One connection. Not for several threads at once. After a timeout it connects anew and can be used again; the
+    server then takes it for another client, whose `reset` options are the defaults."""
 
     def __init__(self, url: str, *, token: str = "", timeout_s: float = 5.0, version: str = "n1.5"):
         """version: "n1.5" or "n1.6", as the server's --protocol."""

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import sys
 import types
@@ -54,20 +55,33 @@ class Config:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; 0 when the artifact is there, 2 on bad input."""
+    """The command; 0 when the artifact is there, 1 when it is there and is not its student, 2 on bad input."""
     options = tyro.cli(Config, args=argv, prog="python -m eval.export", description=Config.__doc__)
     try:
         with Console(stderr=True).status("exporting"):
-            meta, found = make(options)
+            meta, compared = make(options)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(_said(options, meta, found))
-    return 0
+    print(_said(options, meta, compared["xla"]))
+    for warning in (found := warnings(options, compared)):
+        print(warning)
+    return int(bool(found))
 
 
-def make(options: Config) -> tuple[dict[str, Any], parity.Parity]:
-    """Write the artifact, compare it with its student, write down what was found."""
+def warnings(options: Config, compared: dict[str, parity.Parity]) -> list[str]:
+    """By runtime that does not say what the student says."""
+    faults = {runtime: found.fault() for runtime, found in compared.items()}
+    return [
+        f"warning: {options.out} run by {runtime} is not its student: {fault}. Do not use it; see the table in "
+        "README.md there, and export with --dtype float32 to tell rounding from a fault"
+        for runtime, fault in faults.items()
+        if fault
+    ]
+
+
+def make(options: Config) -> tuple[dict[str, Any], dict[str, parity.Parity]]:
+    """Write the artifact, compare it with its student, write down what was found: the meta, and parity by runtime."""
     onnx_export = _onnx() if options.onnx else None
     student, told = checkpoint.load_student(options.run, options.checkpoint, options.weights)
     run = runs.Run(options.run, told, student)
@@ -75,15 +89,16 @@ def make(options: Config) -> tuple[dict[str, Any], parity.Parity]:
     about = origin(run, kit, averaged=options.weights == "ema", which=options.checkpoint)
     export.write(options.out, student, about, kit, dtype=options.dtype, platforms=options.platforms)
     loaded = policy.load(options.out)
-    found = parity.compare(student, kit, loaded)
-    notes = {"parity": found.record()}
+    compared = {"xla": parity.compare(student, kit, loaded)}
+    notes = {"parity": compared["xla"].record()}
     if onnx_export:
         onnx_export.write(options.out, student, kit, options.dtype)
         there = policy.load(options.out, runtime="onnxruntime")
-        notes["parity_onnx"] = parity.compare(student, kit, there).record()
+        compared["onnxruntime"] = parity.compare(student, kit, there)
+        notes["parity_onnx"] = compared["onnxruntime"].record()
     if options.measure:
         notes["measured"] = measured.measure(student, kit, loaded)
-    return artifact.note(options.out, notes), found
+    return artifact.note(options.out, notes), compared
 
 
 def _onnx() -> types.ModuleType:
@@ -148,6 +163,7 @@ def origin(run: runs.Run, kit: Kit, *, averaged: bool, which: str) -> About:
 def _said(options: Config, meta: dict[str, Any], found: parity.Parity) -> str:
     size = (options.out / "weights.safetensors").stat().st_size
     worst, acts = found.worst(), found.outputs.get("actions")
+    told = worst.max_abs if math.isfinite(worst.max_abs) else None
     lines = [
         f"{options.out}: {meta['parameters']:,} values, {size / 1e6:.1f} MB of weights in {meta['dtype']}, program "
         f"{(options.out / 'program').stat().st_size / 1e6:.2f} MB for {', '.join(meta['platforms'])}",
@@ -159,4 +175,4 @@ def _said(options: Config, meta: dict[str, Any], found: parity.Parity) -> str:
         lines.append(f"next: python -m eval.duel student={options.run} {meta['dtype']}={options.out}")
     else:
         lines.append(f"next: read {options.out / 'README.md'}; eval.policy.load({str(options.out)!r}) runs it")
-    return "\n".join([*lines, json.dumps({"artifact": str(options.out), "bytes": size, "max_abs": worst.max_abs})])
+    return "\n".join([*lines, json.dumps({"artifact": str(options.out), "bytes": size, "max_abs": told})])

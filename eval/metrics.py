@@ -18,9 +18,9 @@ PERCENTILES = (50, 95, 99)
 class Metrics:
     """Counters and latencies; every method may be called by any thread."""
 
-    def __init__(self, depth: Callable[[], int] = lambda: 0):
-        """depth: requests that wait now."""
-        self.depth = depth
+    def __init__(self, depth: Callable[[], int] = lambda: 0, stuck: Callable[[], bool] = lambda: False):
+        """depth: requests that wait now. stuck: whether the policy hangs."""
+        self.depth, self.stuck = depth, stuck
         self._lock, self._started = threading.Lock(), time.monotonic()
         self._requests, self._errors = collections.Counter(), collections.Counter()
         self._seconds = {name: collections.deque(maxlen=WINDOW) for name in ("reply", "policy")}
@@ -52,6 +52,7 @@ class Metrics:
         return counts | {
             "latency_ms": latency,
             "queue": self.depth(),
+            "stuck": self.stuck(),
             "uptime_s": time.monotonic() - self._started,
             "resident_bytes": memory.resident_bytes(),
         }
@@ -68,13 +69,14 @@ class Metrics:
             for key, value in values.items():
                 if value is not None:
                     lines.append(f'sage_{name}_seconds{{quantile="0.{key[1:]}"}} {value / 1e3:.6f}')
-        for name, key in (("queue_depth", "queue"), ("uptime_seconds", "uptime_s"), ("resident_bytes",) * 2):
+        gauges = {"queue_depth": "queue", "uptime_seconds": "uptime_s"}
+        for name, key in (*gauges.items(), ("resident_bytes",) * 2, ("stuck",) * 2):
             lines += [f"# TYPE sage_{name} gauge", f"sage_{name} {found[key]:.10g}"]
         return "\n".join(lines) + "\n"
 
 
 class Page:
-    """Serves /metrics and /health over HTTP from a thread. Use it as a context manager."""
+    """Serves /metrics and /health (503 while the policy hangs) over HTTP from a thread. Use it as a context manager."""
 
     def __init__(self, metrics: Metrics, *, host: str, port: int):
         self._server = http.server.ThreadingHTTPServer((host, port), _handler(metrics))
@@ -92,15 +94,22 @@ class Page:
         self._thread.join()
 
 
+def _page(metrics: Metrics, path: str) -> tuple[int, bytes]:
+    """HTTP status and body."""
+    if path == "/metrics":
+        return 200, metrics.text().encode()
+    if path == "/health":
+        return (503, b"stuck\n") if metrics.stuck() else (200, b"ok\n")
+    return 404, b"/metrics or /health\n"
+
+
 def _handler(metrics: Metrics) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 5
 
         def do_GET(self) -> None:
-            pages = {"/metrics": metrics.text, "/health": lambda: "ok\n"}
-            found = pages.get(self.path)
-            body = found().encode() if found else b"/metrics or /health\n"
-            self.send_response(200 if found else 404)
+            code, body = _page(metrics, self.path)
+            self.send_response(code)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -37,21 +38,39 @@ class Parity:
     against: str
     """Type in which the student was computed."""
     outputs: dict[str, Difference]
-    """By dotted name, over the decisions in which both took the same steps."""
+    """By dotted name, over the decisions in which both took the same steps, and those with values that are not
+    finite."""
     agreed: float
     """Share of decisions in which they did."""
     decisions: int
 
     def record(self) -> dict[str, Any]:
-        """For meta.json."""
-        return dataclasses.asdict(self)
+        """For meta.json, where a number that is none is null."""
+        found = dataclasses.asdict(self)
+        for one in found["outputs"].values():
+            one.update({name: None for name, value in one.items() if not math.isfinite(value)})
+        return found
 
     def worst(self) -> Difference:
-        """The largest difference and the least cosine of all outputs."""
+        """The largest difference and the least cosine of all outputs; NaN where one of them is."""
         found = self.outputs.values()
         return Difference(
-            max(one.max_abs for one in found), min(one.cosine for one in found), max(one.largest for one in found)
+            float(np.max([one.max_abs for one in found])),
+            float(np.min([one.cosine for one in found])),
+            float(np.max([one.largest for one in found])),
         )
+
+    def fault(self) -> str:
+        """What is wrong with the artifact, in words: values not finite, or beyond its type's bar; or nothing."""
+        for name, one in self.outputs.items():
+            if not all(map(math.isfinite, dataclasses.astuple(one))):
+                return f"{name} has NaN or infinite values"
+        metric, bar, better = BARS.get(self.dtype, ("", 0.0, ""))
+        value = getattr(self.worst(), metric) if metric else bar
+        if value <= bar if better == "lower" else value >= bar:
+            return ""
+        sign = "<=" if better == "lower" else ">="
+        return f"{metric} of the worst output is {value:.6g}, but {self.dtype} is held to {sign} {bar:g}"
 
     def rows(self, context: report.Context) -> list[report.Row]:
         """`export.<variant>.<metric>`: the worst of all outputs against the variant's bar, then every output."""
@@ -135,8 +154,9 @@ def _judged(dtype: str, against: str, pairs: list[tuple[dict, dict]]) -> Parity:
     whole = [{name: np.concatenate([pair[side][name] for pair in pairs]) for name in pairs[0][0]} for side in (0, 1)]
     counted = [name for name in whole[0] if name.startswith(("steps.", "reason."))]
     same = np.all([whole[0][name] == whole[1][name] for name in counted], axis=0)
-    alike = same if same.any() else np.ones_like(same)
     told = [name for name in whole[0] if name not in counted]
+    finite = [np.isfinite(np.asarray(side[name], np.float64)).reshape(len(same), -1) for side in whole for name in told]
+    alike = same | ~np.all(np.concatenate(finite, axis=1), axis=1) if same.any() else np.ones_like(same)
     outputs = {name: difference(whole[0][name][alike], whole[1][name][alike]) for name in told}
     return Parity(dtype, against, outputs, float(same.mean()), len(same))
 

@@ -21,6 +21,8 @@ FORMAT = 2
 RUNTIMES = ("xla", "onnxruntime", "openvino")
 REMEMBERED = 256
 """Instructions whose tokens are kept."""
+LETTERS = 64
+"""Characters per token beyond which an instruction is not even encoded."""
 REMEDY = "export again: python -m eval.export --run RUN --out ARTIFACT"
 
 
@@ -156,7 +158,7 @@ class Words:
     def __call__(self, texts: Sequence[str], batch: int) -> tuple[np.ndarray, np.ndarray]:
         """(tokens int32 [b, l], mask bool [b, l]), padded on the right with 0; InputError where a text does not fit."""
         if isinstance(texts, str) or len(texts) != batch:
-            raise InputError(f"instruction: expected {batch} strings, one per observation, got {texts!r}")
+            raise InputError(f"instruction: expected {batch} strings, one per observation, got {texts!r:.80}")
         tokens = np.zeros((batch, self._length), np.int32)
         for row, text in zip(tokens, texts, strict=True):
             ids = self._ids(text)
@@ -172,14 +174,16 @@ class Words:
         return self._known[text]
 
     def _encoded(self, text: str) -> list[int]:
+        if isinstance(text, str) and len(text) > LETTERS * self._length:  # it would hold up every thread while encoded
+            raise InputError(f"instruction: {len(text):,} characters, too long for {self._length} tokens: shorten it")
         try:
             ids = self._tokenizer.encode(text).ids
         except (UnicodeEncodeError, TypeError) as error:  # half a character, or no text at all
-            raise InputError(f"instruction: expected text, got {text!r}") from error
+            raise InputError(f"instruction: expected text, got {text!r:.80}") from error
         if len(ids) > self._length:
             raise InputError(
-                f"instruction: {len(ids)} tokens in {text!r}, but the limit is {self._length}: shorten it, or train a "
-                "student on data that holds one as long"
+                f"instruction: {len(ids)} tokens in {text!r:.80}, but the limit is {self._length}: shorten it, or "
+                "train a student on data that holds one as long"
             )
         return ids
 
@@ -208,13 +212,21 @@ def read_meta(folder: pathlib.Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is damaged ({error}); {REMEDY}") from error
     if found != FORMAT:
         raise ArtifactError(f"{path}: this code reads format {FORMAT}, it is {found}; {REMEDY}")
-    for name, wanted in meta["files"].items():
+    for name, wanted in _files(path, meta.get("files")).items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; {REMEDY}")
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != wanted:
                 raise ArtifactError(f"{folder / name} is not the file that was exported (cut off or changed); {REMEDY}")
     return meta
+
+
+def _files(path: pathlib.Path, files: Any) -> dict[str, str]:
+    if not isinstance(files, dict) or not {"program", "weights.safetensors"} <= set(files):
+        raise ArtifactError(f"{path}: its `files` are not program, weights.safetensors and what is beside; {REMEDY}")
+    if outside := [name for name in files if {"/", "\\"} & set(name)]:
+        raise ArtifactError(f"{path}: {outside[0]!r:.80} is no file of this folder; {REMEDY}")
+    return files
 
 
 def _run(folder: pathlib.Path, meta: dict[str, Any], runtime: str) -> Callable:

@@ -47,16 +47,16 @@ class Form:
         self.size = tuple(frames[2:4]) if frames else None
         self._keys = {f"video.{view}" for view in self.views} | {f"state.{part}" for part in self.state}
 
-    def blank(self) -> Observation:
+    def blank(self, batch: int = 1) -> Observation:
         """Black pictures, a state of zeros; only where the size of the frames is known."""
-        video = np.zeros((1, self.times, len(self.views), *self.size, 3), np.uint8)
+        video = np.zeros((batch, self.times, len(self.views), *self.size, 3), np.uint8)
         width = sum(self.state.values())
-        return Observation(video, np.zeros((1, 1, width), np.float32) if width else None, ("go",))
+        return Observation(video, np.zeros((batch, 1, width), np.float32) if width else None, ("go",) * batch)
 
     def flat(self, given: Any) -> Asked:
         """N1.5: `video.VIEW` [T, H, W, 3], `state.PART` [T, D], `annotation.…` [str]; or all with a leading batch."""
         if not isinstance(given, dict):
-            raise RequestError(f"data: expected the observation as a map, got {_kind(given)}")
+            raise RequestError(f"data: expected the observation as a map, got {kind(given)}")
         annotations = [key for key in given if isinstance(key, str) and key.startswith("annotation.")]
         self._check_keys(given, set(annotations))
         first = given[f"video.{self.views[0]}"]
@@ -82,7 +82,7 @@ class Form:
         flat: dict = {}
         for name, values in given.items():
             if name not in ("video", "state", "language") or not isinstance(values, dict):
-                raise RequestError(f"{_named(name)}: expected the maps video, state and language, got {_kind(values)}")
+                raise RequestError(f"{_named(name)}: expected the maps video, state and language, got {kind(values)}")
             for key, value in values.items():
                 flat[f"annotation.{key}" if name == "language" else f"{name}.{key}"] = value
         return dataclasses.replace(self.flat(flat), prefixed=False)
@@ -91,7 +91,7 @@ class Form:
         """`observation/VIEW` uint8 [H, W, 3] ([T, H, W, 3] where the student sees several), `observation/state` [D],
         the parts joined in the metadata's order, and `prompt`."""
         if not isinstance(given, dict):
-            raise RequestError(f"expected the observation as a map, got {_kind(given)}")
+            raise RequestError(f"expected the observation as a map, got {kind(given)}")
         flat = {}
         for key, value in given.items():
             if key == PROMPT:
@@ -115,7 +115,7 @@ class Form:
     def _split(self, value: Any) -> dict[str, np.ndarray]:
         total = sum(self.state.values())
         if not isinstance(value, np.ndarray) or value.shape != (total,):
-            raise RequestError(f"observation/state: expected [{total}] numbers, got {_kind(value)}")
+            raise RequestError(f"observation/state: expected [{total}] numbers, got {kind(value)}")
         parts = np.split(value, np.cumsum(list(self.state.values()))[:-1])
         return {f"state.{part}": values[None] for part, values in zip(self.state, parts, strict=True)}
 
@@ -136,10 +136,10 @@ class Form:
         size = ", ".join(map(str, self.size or "hw"))
         wanted = f"uint8 [{'b, ' * batched}{self.times}, {size}, 3]"
         if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 4 + batched:
-            raise RequestError(f"{key}: expected {wanted}, got {_kind(value)}")
+            raise RequestError(f"{key}: expected {wanted}, got {kind(value)}")
         video = value if batched else value[None]
         if video.shape[1] != self.times or video.shape[4] != 3 or self.size not in (None, video.shape[2:4]):
-            raise RequestError(f"{key}: expected {wanted}, got {_kind(value)}")
+            raise RequestError(f"{key}: expected {wanted}, got {kind(value)}")
         return video
 
     def _state(self, key: str, given: dict, *, batch: int, batched: bool) -> np.ndarray:
@@ -147,7 +147,7 @@ class Form:
         value, width = given[key], self.state[key.removeprefix("state.")]
         shape = (batch, 1, width) if batched else (1, width)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.shape != shape:
-            raise RequestError(f"{key}: expected numbers {list(shape)}, got {_kind(value)}")
+            raise RequestError(f"{key}: expected numbers {list(shape)}, got {kind(value)}")
         with np.errstate(over="ignore", invalid="ignore"):
             found = value.astype(np.float32).reshape(batch, 1, width)
         if not np.isfinite(found).all():
@@ -158,12 +158,15 @@ class Form:
         if not self.reads:
             return ("",) * batch
         value = given[annotations[0]]
-        found = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+        try:
+            found = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+        except (ValueError, SystemError) as error:  # a code point beyond Unicode
+            raise RequestError(f"{_named(annotations[0])}: expected text, got {kind(value)}: {error}") from error
         found = [found] if isinstance(found, str) else found
         if isinstance(found, list):
             found = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in found]
         if not isinstance(found, list) or len(found) != batch or not all(isinstance(text, str) for text in found):
-            raise RequestError(f"{_named(annotations[0])}: expected {batch} strings in a list, got {_kind(value)}")
+            raise RequestError(f"{_named(annotations[0])}: expected {batch} strings in a list, got {kind(value)}")
         return tuple(found)
 
 
@@ -171,7 +174,8 @@ def _named(key: Any) -> str:
     return key[:80] if isinstance(key, str) else repr(key)[:80]
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What came, in a few words. Never shows the values of an array: text in it may be none."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     return (

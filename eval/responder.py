@@ -1,25 +1,22 @@
 """The server's core, without sockets: a message's bytes in, its answer out, or the work that will make the answer."""
 
-import collections
 import dataclasses
 import hmac
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from eval import request, wire
+from eval import request, sessions, wire
 from eval.metrics import Metrics
 from eval.request import Asked
+from eval.sessions import Options
 
 LOG = logging.getLogger(__name__)
-SESSIONS = 256
-"""Clients whose reset options are kept; the one that was silent longest is forgotten."""
 ENDPOINTS = ("ping", "kill", "get_action", "get_modality_config", "reset", "health", "metrics")
-MOST_ATP = 1e9
 
 
 class Refusal(Exception):
@@ -39,19 +36,12 @@ class Rules:
     allow_kill: bool = False
     atp: float | None = None
     """Compute budget per observation; None: what the artifact says."""
-    max_batch: int = 16
-    """Observations per request; every number of them is compiled once."""
+    max_batch: int = 1
+    """Observations per request; every number of them is compiled once, by `Responder.warm`."""
     limits: wire.Limits = wire.Limits()  # noqa: RUF009 - frozen
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How an observation is answered; a session's until its next reset, or one request's."""
-
-    atp: float | None = None
-    seed: int = 0
-
-
+Found = TypeVar("Found")
 Work = Callable[[], bytes]
 """Asks the policy and gives the answer; for the one thread that may."""
 
@@ -66,12 +56,12 @@ class Responder:
         self.policy, self.rules, self.metrics = policy, rules, metrics
         self.form = request.Form(policy.meta, max_batch=rules.max_batch)
         self.stop = threading.Event()
-        self._sessions: collections.OrderedDict[Any, Options] = collections.OrderedDict()
+        self._sessions = sessions.Sessions()
 
     def warm(self) -> None:
-        """Answer a black picture, so that no client waits for the compiler."""
-        if self.form.size:
-            self.policy.act(self.form.blank(), atp=self.rules.atp)
+        """Answer black pictures, every number that may be asked at once, so that no client waits for the compiler."""
+        for batch in range(1, self.rules.max_batch + 1) if self.form.size else ():
+            self.policy.act(self.form.blank(batch), atp=self.rules.atp)
 
     def take(self, data: bytes, session: Any) -> bytes | Work | Refusal:
         """The answer of one GR00T message, or the work that makes it. Never raises."""
@@ -98,7 +88,7 @@ class Responder:
 
     def forget(self, session: Any) -> None:
         """The client has gone."""
-        self._sessions.pop(session, None)
+        self._sessions.forget(session)
 
     def _open(self, data: bytes, session: Any) -> bytes | Work:
         value = self._unpack(data)
@@ -108,8 +98,10 @@ class Responder:
         if extra := set(value) - {"endpoint", "data", "api_token"}:
             raise Refusal("malformed", f"expected endpoint, data and api_token, got {min(map(repr, extra)):.60} too")
         endpoint = value.get("endpoint", "get_action")
-        if endpoint not in ENDPOINTS or (endpoint == "reset" and self.rules.protocol == "n1.5"):
-            raise Refusal("malformed", f"endpoint: expected one of {', '.join(ENDPOINTS)}, got {endpoint!r:.60}")
+        known = isinstance(endpoint, str) and endpoint in ENDPOINTS  # an array is equal to nothing in one word
+        if not known or (endpoint == "reset" and self.rules.protocol == "n1.5"):
+            wanted = ", ".join(ENDPOINTS)
+            raise Refusal("malformed", f"endpoint: expected one of {wanted}, got {request.kind(endpoint)}")
         self.metrics.asked(endpoint)
         if endpoint == "get_action":
             return self._action(value.get("data"), session)
@@ -129,7 +121,7 @@ class Responder:
             self.metrics.asked("reset")
             return wire.pack(self._reset({"options": value["reset"]}, session), "openpi")
         self.metrics.asked("get_action")
-        return self._work(self._checked(lambda: self.form.openpi(value)), self._sessions.get(session, Options()))
+        return self._work(self._checked(lambda: self.form.openpi(value)), self._sessions.of(session))
 
     def _unpack(self, data: bytes) -> Any:
         try:
@@ -154,10 +146,10 @@ class Responder:
         return {"status": "ok", "message": "Server stops"}
 
     def health(self) -> dict:
-        """Whether it serves, and what."""
+        """Whether it serves, and what; "stuck" while the policy has not come back for far too long."""
         meta = self.policy.meta
         origin = {key: meta[key] for key in ("embodiment", "preset", "digest") if isinstance(meta.get(key), str)}
-        state = "stopping" if self.stop.is_set() else "ok"
+        state = "stopping" if self.stop.is_set() else "stuck" if self.metrics.stuck() else "ok"
         return {"status": state, "protocol": self.rules.protocol, "queue": self.metrics.depth()} | origin
 
     def modalities(self) -> dict[str, wire.Modality]:
@@ -180,34 +172,19 @@ class Responder:
 
     def _reset(self, data: Any, session: Any) -> dict:
         options = data.get("options") if isinstance(data, dict) else None
-        self._sessions[session] = self._options(options, Options())
-        self._sessions.move_to_end(session)
-        while len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
+        self._checked(lambda: self._sessions.reset(session, options))
         return {"status": "ok"}
 
-    def _options(self, given: Any, default: Options) -> Options:
-        if given is None or given is True:
-            return default
-        if not isinstance(given, dict) or not set(given) <= {"atp", "seed"}:
-            raise Refusal("malformed", f"options: expected a map of atp and seed, got {str(given)[:80]}")
-        found = dataclasses.replace(default, **given)
-        if type(found.seed) is not int or not 0 <= found.seed < 2**32:
-            raise Refusal("malformed", f"options.seed: expected a whole number in [0, 2^32), got {found.seed!r:.60}")
-        if found.atp is not None and not (type(found.atp) in (int, float) and 0 <= found.atp <= MOST_ATP):
-            raise Refusal("malformed", f"options.atp: expected a number in [0, {MOST_ATP:g}], got {found.atp!r:.60}")
-        return found
-
     def _action(self, data: Any, session: Any) -> Work:
-        kept = self._sessions.get(session, Options())
+        kept = self._sessions.of(session)
         if self.rules.protocol == "n1.5":
             return self._work(self._checked(lambda: self.form.flat(data)), kept)
         if not isinstance(data, dict) or "observation" not in data or not set(data) <= {"observation", "options"}:
             raise Refusal("malformed", "data: expected {observation, options}, as GR00T N1.6's client sends it")
-        options = self._options(data.get("options"), kept)
+        options = self._checked(lambda: sessions.read(data.get("options"), kept))
         return self._work(self._checked(lambda: self.form.nested(data["observation"])), options)
 
-    def _checked(self, read: Callable[[], Asked]) -> Asked:
+    def _checked(self, read: Callable[[], Found]) -> Found:
         try:
             return read()
         except request.RequestError as error:

@@ -14,10 +14,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from eval import metrics, policy, request, responder, websocket_server, wire, worker, zmq_server
+from eval import metrics, policy, request, responder, sessions, websocket_server, wire, worker, zmq_server
 
 TOKEN = "SAGE_TOKEN"
 SERVERS = {"n1.5": zmq_server.Server, "n1.6": zmq_server.Server, "openpi": websocket_server.Server}
+STUCK = 5
+"""Times timeout_s after which a call of the policy that has not come back is told as stuck."""
 PORTS = {"n1.5": 5555, "n1.6": 5555, "openpi": 8000}
 
 
@@ -32,7 +34,11 @@ USER_ERRORS = (ServeError, policy.ArtifactError, request.RequestError, zmq_serve
 class Config:
     """Serve an exported student to robots and simulators. Stop it with Ctrl-C or SIGTERM: what was asked is answered.
 
-    The traffic is not encrypted: across machines, use a tunnel (ssh -L, WireGuard) as well as a token."""
+    The traffic is not encrypted, and a token does not protect from a peer that can connect and floods: with ZMQ it can
+    fill the memory before its token is seen. Keep the server on loopback, or behind a tunnel (ssh -L, WireGuard) or a
+    firewall that lets in only whom you trust, and set a token as well.
+
+    A client that reconnects has a new session: what it set with `reset` it sets again."""
 
     artifact: Annotated[pathlib.Path, tyro.conf.Positional]
     """Folder written by eval.export."""
@@ -44,7 +50,7 @@ class Config:
     """Default 5555, openpi 8000; 0: a free one."""
     token: str = dataclasses.field(default="", repr=False)
     """Clients must send it (api_token; openpi: Authorization: Api-Key). Default: the environment's SAGE_TOKEN, which
-    other users of the machine cannot see."""
+    other users of the machine cannot see. It says who is answered, not who may connect and flood."""
     insecure: bool = False
     """Listen beyond loopback without a token: anyone who reaches the port moves the robot's policy."""
     allow_kill: bool = False
@@ -58,15 +64,18 @@ class Config:
     timeout_s: float = 2.0
     """Seconds after which a request is answered with an error: its observation is stale."""
     max_bytes: int = 64 << 20
-    """Size of a message at most; of twice as many bytes the connection is cut."""
-    max_batch: int = 16
-    """Observations per request at most; every number of them is compiled once."""
+    """Size of a message at most; 1 KiB beyond, the connection is cut. With ZMQ it holds per frame: it bounds no peer
+    that sends frame after frame and never ends its message."""
+    max_batch: int = 1
+    """Observations per request at most. Each number from 1 to it compiles once, at the start, which takes that much
+    longer."""
     metrics_port: int | None = None
-    """Serve Prometheus' /metrics and /health over HTTP here as well, on loopback; 0: a free port."""
+    """Serve Prometheus' /metrics and /health over HTTP here as well, on loopback; 0: a free port. /health (openpi:
+    /healthz) says 503 while the policy hangs."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; 0 when stopped, 2 on bad input."""
+    """The command; 0 when stopped, 2 on bad input, 130 when interrupted before it was ready."""
     options = tyro.cli(Config, args=argv, prog="python -m eval.serve", description=Config.__doc__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells which accelerators there are not
@@ -82,6 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted before it was ready", file=sys.stderr)
+        return 130
     found = server.responder.metrics.snapshot()
     print(f"stopped after {found['uptime_s']:.0f} s: asked {found['requests']}, errors {found['errors']}")
     return 0
@@ -100,8 +112,8 @@ def check(options: Config) -> None:
     for name in ("port", "metrics_port"):
         if not 0 <= (getattr(options, name) or 0) < 65536:
             raise ServeError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected 0 to 65535")
-    if options.atp is not None and not 0 <= options.atp <= responder.MOST_ATP:
-        raise ServeError(f"--atp {options.atp}: expected a number in [0, {responder.MOST_ATP:g}]")
+    if options.atp is not None and not 0 <= options.atp <= sessions.MOST_ATP:
+        raise ServeError(f"--atp {options.atp}: expected a number in [0, {sessions.MOST_ATP:g}]")
 
 
 @contextlib.contextmanager
@@ -116,19 +128,28 @@ def served(loaded: Any, options: Config) -> Iterator[zmq_server.Server | websock
         limits=wire.Limits(options.max_bytes),
     )
     one = worker.Worker(options.queue)
-    core = responder.Responder(loaded, rules, metrics.Metrics(lambda: one.depth))
+    counted = metrics.Metrics(lambda: one.depth, lambda: one.busy_s > STUCK * options.timeout_s)
+    core = responder.Responder(loaded, rules, counted)
     core.warm()
     port = PORTS[options.protocol] if options.port is None else options.port
     server = SERVERS[options.protocol](core, one, host=options.host, port=port, timeout_s=options.timeout_s)
     try:
         with contextlib.ExitStack() as stack:
             if options.metrics_port is not None:
-                page = metrics.Page(core.metrics, host="127.0.0.1", port=options.metrics_port)
-                logging.getLogger(__name__).info("metrics: %s", stack.enter_context(page).url)
+                page = stack.enter_context(scraped(counted, options.metrics_port))
+                logging.getLogger(__name__).info("metrics: %s", page.url)
             stack.enter_context(one)
             yield server
     finally:
         server.close()
+
+
+def scraped(counted: metrics.Metrics, port: int) -> metrics.Page:
+    """The page for Prometheus; ServeError where the port is taken."""
+    try:
+        return metrics.Page(counted, host="127.0.0.1", port=port)
+    except OSError as error:
+        raise ServeError(f"--metrics-port {port}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -147,6 +147,7 @@ KINDS: dict[str, Callable[[random.Random, bytes, dict], bytes]] = {
     "pickle": lambda rng, _, observation: pickle.dumps({"data": observation}, rng.randint(0, 5)),
     "header": _header,
     "claim": lambda rng, *_: rng.choice([b"\xdd", b"\xdf", b"\xc6", b"\xdb"]) + rng.randbytes(4),
+    "long": lambda rng, _, observation: _packed(observation | {client.ANNOTATION: ["go " * rng.randint(10**5, 10**6)]}),
     "nested": lambda rng, *_: b"\x91" * rng.randint(10, 5000) + b"\x90",
     "endpoint": lambda rng, *_: msgpack.packb({"endpoint": rng.choice(["", "no", 3, None, [], {}, "__class__"])}),
 }

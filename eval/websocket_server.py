@@ -38,7 +38,9 @@ class Server:
         self._loop.run_until_complete(self._until_stopped())
 
     def close(self) -> None:
-        """Free the sockets."""
+        """Free the sockets, whether it ran or not."""
+        self._server.close()
+        self._loop.run_until_complete(self._server.wait_closed())
         self._loop.close()
 
     async def _listen(self):
@@ -48,7 +50,7 @@ class Server:
             self._host,
             self._port,
             compression=None,
-            max_size=2 * limits.max_bytes + 1024,  # up to it, and beyond max_bytes, the error comes in words
+            max_size=limits.max_bytes + 1024,  # up to it, and beyond max_bytes, the error comes in words
             max_queue=2,
             process_request=self._admit,
         )
@@ -65,6 +67,8 @@ class Server:
 
     def _admit(self, connection: ServerConnection, asked: Request) -> Response | None:
         if asked.path == "/healthz":
+            if self.responder.metrics.stuck():
+                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "stuck\n")
             return connection.respond(http.HTTPStatus.OK, "OK\n")
         if not self.responder.admits(asked.headers.get("Authorization", "").removeprefix(KEY)):
             self.responder.metrics.failed("unauthorized")

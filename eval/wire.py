@@ -24,7 +24,7 @@ NPY = re.compile(
     re.DOTALL,
 )
 """The header that np.save writes for them. numpy's own reader would evaluate it as Python and fail in many ways."""
-BAD = (ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+BAD = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, SystemError)
 
 
 class WireError(ValueError):

@@ -3,6 +3,7 @@
 import dataclasses
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from eval.responder import Refusal
@@ -29,7 +30,7 @@ class Worker:
     def __init__(self, size: int):
         """size: jobs that may wait."""
         self._queue: queue.Queue[Job | None] = queue.Queue()
-        self._size = size
+        self._size, self._began = size, None
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
 
     def __enter__(self) -> "Worker":
@@ -50,6 +51,12 @@ class Worker:
         """Jobs that wait, about."""
         return self._queue.qsize()
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the job under way began; 0 where none is."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
     def submit(self, job: Job) -> None:
         """Queue a job; Full where too many wait already. For one thread."""
         if self.depth >= self._size:
@@ -59,4 +66,7 @@ class Worker:
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
             if not job.dropped:
-                job.done(job.work())
+                self._began = time.monotonic()
+                answer = job.work()
+                self._began = None
+                job.done(answer)

@@ -1,4 +1,8 @@
-"""GR00T's ZMQ transport: a ROUTER socket that any number of REQ clients talk to, and no client can block."""
+"""GR00T's ZMQ transport: a ROUTER socket that any number of REQ clients talk to, and no client can block.
+
+It is for peers that are trusted to connect. libzmq limits the bytes of a frame and the whole messages that wait, not
+the frames of one message: a peer that never ends its message fills the memory before a token is looked at.
+"""
 
 import contextlib
 import dataclasses
@@ -14,7 +18,7 @@ from eval.worker import Answer, Full, Job, Worker
 TICK_MS = 50
 """How often a stop and the deadlines are looked at."""
 CLIENT_QUEUE = 4
-"""Messages kept per client before its own connection makes it wait; a REQ client has one."""
+"""Whole messages kept per client before its own connection makes it wait; a REQ client has one."""
 DRAIN_S = 10.0
 LINGER_MS = 1000
 STALE = "no answer within {:g} s (--timeout-s): the observation is stale, send a new one"
@@ -72,16 +76,19 @@ class Server:
             self._made.close(0)
 
     def close(self) -> None:
-        """Free the sockets, once the worker has ended; with a policy that hangs, they end with the process."""
+        """Free the sockets, whether it ran or not, once the worker has ended; with a policy that hangs, they end with
+        the process."""
         if not self.worker.alive:
-            self._make.close(0)
+            for socket in (self._router, self._made, self._make):  # an open one would keep `term` waiting for ever
+                socket.close(0)
             self._context.term()
 
     def _listen(self, host: str, port: int) -> zmq.Socket:
         router = self._context.socket(zmq.ROUTER)
         limits = self.responder.rules.limits
-        # Beyond this the peer is cut off by libzmq; up to it, and beyond max_bytes, it gets an error in words.
-        router.setsockopt(zmq.MAXMSGSIZE, 2 * limits.max_bytes + 1024)
+        # A larger frame and libzmq cuts the peer off; up to it, and beyond max_bytes, it gets an error in words. How
+        # many frames a message has, libzmq does not limit, and RCVHWM counts messages that are whole.
+        router.setsockopt(zmq.MAXMSGSIZE, limits.max_bytes + 1024)
         router.setsockopt(zmq.RCVHWM, CLIENT_QUEUE)
         router.setsockopt(zmq.SNDHWM, 16 * CLIENT_QUEUE)
         router.setsockopt(zmq.HEARTBEAT_IVL, 10_000)  # a client that died without a word is forgotten

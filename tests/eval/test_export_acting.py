@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from bridge import metaworld_tasks, simulator
-from eval import artifact_actor, control, export_command, policy, runs
+from eval import artifact_actor, control, export_command, parity, policy, runs
 from train import actor
 
 OURS = ("bridge", "student_jax", "train", "eval", "teacher_torch")
@@ -130,17 +131,19 @@ def test_an_orchestrated_student_is_exported_with_its_saliency(make_orchestrated
     assert decision.features["saliency"].sum((1, 2)) == pytest.approx(np.ones(3), abs=1e-4)
 
 
-def test_a_bare_process_with_policy_py_alone_acts(folder, loaded, query, tmp_path):
-    for file in (POLICY, POLICY.with_name("runtimes.py")):
-        shutil.copy(file, tmp_path)
+def test_a_bare_process_runs_the_cards_own_code_with_the_files_that_the_card_names(folder, loaded, query, tmp_path):
+    told = (folder / "README.md").read_text().split("## Run")[1].split("\n## ")[0]
+    for name in re.findall(r"`(\w+\.py)`", told):
+        shutil.copy(POLICY.with_name(name), tmp_path)
+    code = re.search(r"```python\n(.*?)```", told, re.DOTALL)[1]
+    assert "this/folder" in code
     seen = artifact_actor.ArtifactActor(loaded).see(query)
     np.savez(tmp_path / "seen.npz", **vars(seen))
     script = f"""
 import sys, types
 blocked = {(*OURS, *FOREIGN)!r}
 sys.modules.update(dict.fromkeys(blocked))
-import numpy as np
-import policy
+{code.replace("this/folder", str(folder))}
 with np.load("seen.npz") as given:
     seen = types.SimpleNamespace(**{{name: given[name] for name in given}})
 seen.instruction = seen.instruction.tolist()
@@ -148,10 +151,21 @@ np.savez("said.npz", **policy.load({str(folder)!r}).act(seen).actions)
 assert not [name for name in sys.modules if name.partition(".")[0] in blocked and sys.modules[name] is not None]
 """
     (tmp_path / "bare.py").write_text(script)
-    subprocess.run([sys.executable, "bare.py"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "bare.py"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert all(f"'{part}': array(" in ran.stdout for part in loaded.meta["actions"])
     with np.load(tmp_path / "said.npz") as said:
         for name, part in loaded.act(seen).actions.items():
             assert said[name] == pytest.approx(part, abs=1e-5)
+
+
+def test_an_artifact_that_is_not_its_student_is_a_warning_and_exit_1(make_acting, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(parity.BARS, "float32", ("max_abs", -1.0, "lower"))
+    words = ["--run", make_acting(0), "--out", tmp_path / "it", "--size", 32, 32, "--dtype", "float32"]
+    assert export_command.main(list(map(str, words))) == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
+    assert len(told) == 1
+    assert "max_abs" in told[0]
+    assert (tmp_path / "it" / "README.md").exists()
 
 
 def refused(capsys, *words):

@@ -1,12 +1,13 @@
 """Parity sees a program that says something else, and judges each type by its bar."""
 
+import json
 import types
 
 import numpy as np
 import pytest
 from flax import nnx
 
-from eval import artifact, export, measured, parity, policy, report
+from eval import artifact, card, export, measured, parity, policy, report
 from student_jax import config, presets
 from student_jax.student import Student
 
@@ -65,6 +66,47 @@ def test_other_steps_count_against_agreement_alone(student, loaded):
     found = parity.compare(student, KIT, altered(loaded, change))
     assert found.agreed == pytest.approx(0.75)  # the first of four, at each of three budgets
     assert found.worst().max_abs <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_a_fault_wherever_it_is(student, loaded, value, steps):
+    """Also in a decision that took other steps, and behind outputs that are right."""
+
+    def change(said):
+        energy, other = said["energy"]["vision"].copy(), said["steps"]["vision"].copy()
+        energy[0], other[0] = value, other[0] + steps
+        return said | {"energy": {"vision": energy}, "steps": {"vision": other}}
+
+    with np.errstate(invalid="ignore"):
+        found = parity.compare(student, KIT, altered(loaded, change))
+    assert "energy.vision has NaN" in found.fault()
+    assert not np.isfinite(found.worst().max_abs)
+    assert not {row.id: row for row in found.rows(CONTEXT)}["export.float32.worst_max_abs"].passed
+    record = json.loads(json.dumps(found.record(), allow_nan=False))
+    assert record["outputs"]["energy.vision"]["max_abs"] is None
+    assert "not finite" in card.text(loaded.meta | {"parity": record}, 1)
+
+
+def test_nan_shows_whatever_comes_before_it():
+    sound, broken = parity.Difference(0.0, 1.0, 1.0), parity.Difference(float("nan"), float("nan"), 1.0)
+    for outputs in ({"a": sound, "b": broken}, {"a": broken, "b": sound}):
+        worst = parity.Parity("float32", "float32", outputs, 1.0, 1).worst()
+        assert np.isnan([worst.max_abs, worst.cosine]).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "max_abs", "cosine", "said"),
+    [
+        ("float32", 1e-5, 0.9, ""), ("float32", 2e-5, 1.0, "max_abs"), ("bfloat16", 3.0, 0.9999, ""),
+        ("bfloat16", 0.0, 0.9998, "cosine"), ("int8", 3.0, 0.9, ""), ("int8", float("nan"), 1.0, "NaN"),
+    ],
+)  # fmt: skip
+def test_each_type_is_held_to_its_bar(dtype, max_abs, cosine, said):
+    outputs = {"a": parity.Difference(max_abs, cosine, 1.0), "b": parity.Difference(0.0, 1.0, 1.0)}
+    fault = parity.Parity(dtype, "float32", outputs, 1.0, 1).fault()
+    assert said in fault
+    assert bool(said) == bool(fault)
 
 
 def test_the_same_seed_asks_the_same(loaded):

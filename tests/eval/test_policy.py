@@ -113,6 +113,7 @@ def test_an_instruction_is_tokenized_once_and_not_for_ever(lexicon):
         ({"instruction": ["open the drawer"]}, "expected 2 strings"),
         ({"instruction": "open the drawer"}, "expected 2 strings"),
         ({"instruction": ["x" * 40, "a"]}, "the limit is 12"),
+        ({"instruction": ["x" * 769, "a"]}, "769 characters, too long"),
         ({"instruction": ["\ud800", "a"]}, "expected text"),
         ({"instruction": [3, "a"]}, "expected text"),
         ({"instruction": None}, "instruction: this student needs it"),
@@ -122,6 +123,17 @@ def test_an_instruction_is_tokenized_once_and_not_for_ever(lexicon):
 def test_an_input_that_does_not_fit_is_named(loaded, changes, words):
     with pytest.raises(policy.InputError, match=words):
         loaded.act(seen(**changes))
+
+
+@pytest.mark.parametrize("said", ["x" * 10**6, ["x" * 10**6, "a"], ["x" * 700, "a"], ["\ud800" * 700, "a"]])
+def test_a_long_instruction_is_neither_encoded_nor_told_whole(lexicon, said):
+    words = policy.Words(lexicon.to_json(), LENGTH)
+    encode, asked = words._tokenizer.encode, []
+    words._tokenizer = types.SimpleNamespace(encode=lambda text: asked.append(text) or encode(text))
+    with pytest.raises(policy.InputError, match="instruction") as error:
+        words(tuple(said) if isinstance(said, list) else said, 2)
+    assert len(str(error.value)) < 250
+    assert all(len(text) <= policy.LETTERS * LENGTH for text in asked if isinstance(text, str))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -158,9 +170,9 @@ def test_a_file_cut_off_or_changed_is_named(copied, name):
         policy.load(copied)
 
 
-def test_a_program_that_this_jax_cannot_read_names_the_version(copied):
+def test_a_program_that_this_jax_cannot_read_names_the_version(folder, copied):
     (copied / "program").write_bytes(b"of another time")
-    files = {"program": hashlib.sha256(b"of another time").hexdigest()}
+    files = policy.read_meta(folder)["files"] | {"program": hashlib.sha256(b"of another time").hexdigest()}
     change(copied, files=files, versions={"jax": "0.99"})
     with pytest.raises(policy.ArtifactError, match=r"exported with jax 0\.99"):
         policy.load(copied)
@@ -172,9 +184,27 @@ def test_another_platform_is_named(copied):
         policy.load(copied)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 2}', '{"format": 2, "files": []}'])
 def test_a_meta_that_is_none_is_named(copied, text):
     (copied / "meta.json").write_text(text)
+    with pytest.raises(policy.ArtifactError, match=r"meta\.json"):
+        policy.load(copied)
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/hostname", "a\\b"])
+def test_a_file_outside_the_folder_is_refused(copied, name):
+    (copied.parent / "other").write_text("")
+    files = policy.read_meta(copied)["files"]
+    change(copied, files=files | {name: hashlib.sha256(b"").hexdigest()})
+    with pytest.raises(policy.ArtifactError, match="no file of this folder"):
+        policy.load(copied)
+
+
+@pytest.mark.parametrize("name", ["program", "weights.safetensors"])
+def test_a_meta_without_a_file_that_is_needed_is_refused(copied, name):
+    files = policy.read_meta(copied)["files"]
+    del files[name]
+    change(copied, files=files)
     with pytest.raises(policy.ArtifactError, match=r"meta\.json"):
         policy.load(copied)
 
