@@ -88,7 +88,7 @@ def make(options: Config) -> tuple[dict[str, Any], dict[str, parity.Parity]]:
     kit = equip(run, options.size)
     about = origin(run, kit, averaged=options.weights == "ema", which=options.checkpoint)
     export.write(options.out, student, about, kit, dtype=options.dtype, platforms=options.platforms)
-    loaded = policy.load(options.out)
+    loaded = policy.load(options.out, runtime="xla")
     compared = {"xla": parity.compare(student, kit, loaded)}
     notes = {"parity": compared["xla"].record()}
     if onnx_export:

@@ -18,7 +18,7 @@ import numpy as np
 import tokenizers
 
 FORMAT = 2
-RUNTIMES = ("xla", "onnxruntime", "openvino")
+RUNTIMES = ("auto", "xla", "onnxruntime", "openvino")
 REMEMBERED = 256
 """Instructions whose tokens are kept."""
 LETTERS = 64
@@ -188,8 +188,8 @@ class Words:
         return ids
 
 
-def load(folder: str | pathlib.Path, runtime: str = "xla") -> Policy:
-    """Read an artifact folder, to be run by "xla", "onnxruntime" or "openvino".
+def load(folder: str | pathlib.Path, runtime: str = "auto") -> Policy:
+    """Read an artifact folder, to be run by "xla", "onnxruntime" or "openvino"; see runtimes.best for "auto".
 
     Raises ArtifactError (a ValueError) or FileNotFoundError naming the file and the fix.
     """

@@ -1,6 +1,7 @@
 """What runs an exported program: XLA, onnxruntime or OpenVINO, each imported when it is asked for. Belongs to
 eval/policy.py, imports none of ours either, and may be copied with it."""
 
+import importlib.util
 import pathlib
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ Run = Callable[[dict[str, np.ndarray]], dict[str, Any]]
 PLATFORMS = {"gpu": "cuda", "rocm": "rocm"}
 """Platforms of programs by jax's own names, where they differ."""
 MODEL = "model.onnx"
+ACCELERATORS = ("nvidia[0-9]*", "accel[0-9]*", "dxg")
+"""Devices of Linux that mean a GPU or TPU."""
 OUTPUT = "decision."
 """Begins the name of every output of the model; the path to a field follows."""
 
@@ -23,7 +26,15 @@ class Unusable(ValueError):
 
 def start(runtime: str, folder: pathlib.Path, meta: dict[str, Any]) -> Run:
     """The program of an artifact, ready to run; Unusable says what is missing and how to get it."""
-    return RUNTIMES[runtime](folder, meta)
+    return RUNTIMES[best(meta) if runtime == "auto" else runtime](folder, meta)
+
+
+def best(meta: dict[str, Any]) -> str:
+    """OpenVINO, the fastest on a CPU (eval/RESULTS.md), where it is installed and the folder has its model; XLA without
+    them, or where there is a GPU or TPU."""
+    accelerated = any(next(pathlib.Path("/dev").glob(name), None) for name in ACCELERATORS)
+    there = MODEL in meta["files"] and importlib.util.find_spec("openvino") is not None
+    return "openvino" if there and not accelerated else "xla"
 
 
 def xla(folder: pathlib.Path, meta: dict[str, Any]) -> Run:

@@ -55,7 +55,7 @@ class Config:
     """Listen beyond loopback without a token: anyone who reaches the port moves the robot's policy."""
     allow_kill: bool = False
     """Let clients stop the server with GR00T's `kill`."""
-    runtime: str = "xla"
+    runtime: str = "auto"
     """What runs the program, as eval.policy.load takes it."""
     atp: float | None = None
     """Compute budget per observation, 1 ATP = 10 MFLOP. Default: the artifact's."""

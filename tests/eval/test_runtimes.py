@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eval import artifact, export, export_command, onnx_export, policy
+from eval import artifact, export, export_command, onnx_export, policy, runtimes
 from student_jax import config, irp, presets, sizes
 from student_jax.student import Student
 from train import words
@@ -88,7 +88,7 @@ def flat(found, path=""):
 
 @pytest.mark.parametrize("runtime", OTHERS)
 def test_every_runtime_says_what_xla_says_at_any_budget_and_trust(folder, runtime):
-    xla, other = policy.load(folder), policy.load(folder, runtime)
+    xla, other = policy.load(folder, "xla"), policy.load(folder, runtime)
     rng, taken = np.random.default_rng(1), set()
     for share in (0.0, 0.3, 0.6, 1.0):
         asked = given(xla, seed=int(10 * share))
@@ -125,7 +125,7 @@ def test_the_answers_of_one_call_outlive_the_next(folder):
 
 @pytest.mark.parametrize("runtime", OTHERS)
 def test_int8_rests_as_int8_and_is_close(small, runtime):
-    xla, other = policy.load(small), policy.load(small, runtime)
+    xla, other = policy.load(small, "xla"), policy.load(small, runtime)
     want, got = (one.run(given(xla))["features"]["image_tokens"].ravel() for one in (xla, other))
     assert want @ got / np.linalg.norm(want) / np.linalg.norm(got) > 0.999
     assert xla.meta["onnx"]["operators"]["MatMul"] > 0
@@ -208,3 +208,14 @@ def test_a_student_without_an_onnx_form_is_a_user_error(small, tmp_path, monkeyp
 
 def copied(folder, to):
     return shutil.copytree(folder, to / "copy")
+
+
+def test_left_to_itself_it_takes_openvino_where_that_can_run(monkeypatch):
+    with_model, without = {"files": {"model.onnx": ""}}, {"files": {"program": ""}}
+    monkeypatch.setattr(runtimes, "ACCELERATORS", ())
+    assert (runtimes.best(with_model), runtimes.best(without)) == ("openvino", "xla")
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
+    assert runtimes.best(with_model) == "xla"
+    monkeypatch.undo()
+    monkeypatch.setattr(runtimes, "ACCELERATORS", ("null",))
+    assert runtimes.best(with_model) == "xla"

@@ -37,7 +37,7 @@ def test_the_twin_says_what_the_exported_student_says(bench, tmp_path):
     )
     assert [answer["event"] for answer in answers] == ["ready", "answer", "result", "error", "memory"]
     assert len(answers[2]["seconds"]) == 2
-    student = policy.load(folder)
+    student = policy.load(folder, "xla")
     said = student.act(clock.observe(raw / "observation.npz"))
     assert {name: int(steps[0]) for name, steps in said.steps.items()} == student.meta["atp"]["max_steps"]
     want = clock._flat(said)
