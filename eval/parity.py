@@ -87,7 +87,8 @@ class Parity:
         for kind, value, better in (("max_abs", one.max_abs, "lower"), ("cosine", one.cosine, "higher")):
             bars = {"bar": bar} if name == "worst" and kind == metric else {}
             row_id = f"export.{self.dtype}.{report.slug(name)}_{kind}"
-            rows.append(report.Row(row_id, value, "", context, n=self.decisions, better=better, note=note, **bars))
+            told, why = (value, note) if math.isfinite(value) else (None, f"NaN or infinite; {note}")
+            rows.append(report.Row(row_id, told, "", context, n=self.decisions, better=better, note=why, **bars))
         return rows
 
 
