@@ -62,6 +62,7 @@ def test_a_student_that_has_no_twin_is_named(bench, tmp_path, change):
     assert next(iter(change)) in done.stderr
 
 
+@pytest.mark.soak  # compiles the twins, which takes minutes without a cache
 def test_the_whole_suite_at_tiny_size(bench, tmp_path):
     golden = pathlib.Path(__file__).parents[1] / "golden"
     teacher = tmp_path / "teacher"
