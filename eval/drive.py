@@ -68,8 +68,8 @@ USER_ERRORS = (ValueError, TimeoutError, client.ServerError, scene.SimulatorErro
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 when the episodes were driven, 2 on bad input or a server that does not answer."""
+    options = tyro.cli(Config, args=argv, prog="python -m eval.drive", description=Config.__doc__)
     try:
-        options = tyro.cli(Config, args=argv, prog="python -m eval.drive", description=Config.__doc__)
         check(options)
         with client.Client(options.url, token=options.token, version=options.version) as robot, scene.Scene() as world:
             found = drive(world, robot, options)

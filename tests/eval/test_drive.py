@@ -218,12 +218,18 @@ def test_another_robots_student_is_refused(driven):
         (["--task", "dance"], "drawer-open"), (["--episodes", "0"], "--episodes"), (["--video"], "--out"),
         (["--latency-ms", "-1"], "--latency-ms"), (["--latency-ms", "1", "--real-time"], "--real-time"),
         (["--version", "n2"], "n1.6"), (["--first", "-1"], "--first"), (["--url", "nowhere"], "error"),
-        (["--url", "tcp://bogus"], "error: tcp://bogus"), (["--safety.max-age-s", "nan"], "max_age_s > 0"),
+        (["--url", "tcp://bogus"], "error: tcp://bogus"),
     ],
 )  # fmt: skip
 def test_bad_options_are_said(words, said, capsys):
     assert drive.main(words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_watchdog_that_watches_nothing_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        drive.main(["--safety.max-age-s", "nan"])
+    assert "max_age_s > 0" in capsys.readouterr().err
 
 
 def test_a_mixed_up_answer_is_noticed():
