@@ -210,10 +210,12 @@ def copied(folder, to):
     return shutil.copytree(folder, to / "copy")
 
 
-def test_left_to_itself_it_takes_openvino_where_that_can_run(monkeypatch):
-    with_model, without = {"files": {"model.onnx": ""}}, {"files": {"program": ""}}
+def test_left_to_itself_a_large_student_takes_openvino_where_that_can_run(monkeypatch):
+    with_model = {"files": {"model.onnx": ""}, "parameters": 28_000_000}
     monkeypatch.setattr(runtimes, "ACCELERATORS", ())
-    assert (runtimes.best(with_model), runtimes.best(without)) == ("openvino", "xla")
+    assert runtimes.best(with_model) == "openvino"
+    assert runtimes.best(with_model | {"parameters": 870_000}) == "xla"
+    assert runtimes.best(with_model | {"files": {"program": ""}}) == "xla"
     monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
     assert runtimes.best(with_model) == "xla"
     monkeypatch.undo()
