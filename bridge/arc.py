@@ -105,15 +105,16 @@ def splits(version: int) -> dict[str, tuple[Task, ...]]:
     return {"train": train, "validation": tuple(task for task in kept if task.id in held_out), "test": test}
 
 
-def trainable(version: int, report: int) -> tuple[Task, ...]:
-    """The tasks of ARC-`version` that may be trained on when ARC-`report` is reported.
+def trainable(version: int, report: int, split: str = "train") -> tuple[Task, ...]:
+    """The tasks of a split of ARC-`version` that may be learned (or, of validation, chosen) from when ARC-`report` is
+    reported.
 
     Most of ARC-1 was published again in ARC-2: its training set holds 391 training and 376 *evaluation* tasks of ARC-1,
     its evaluation set 6 evaluation tasks of ARC-1 (and one that shares five pairs under another id). Whatever shares an
     id or a pair with the reported version's validation or test tasks is left out here; 565 of ARC-2's 900 remain.
     """
     held_out = splits(report)["validation"] + splits(report)["test"]
-    mine = splits(version)["train"]
+    mine = splits(version)[split]
     leaked = {task.id for task in held_out} | {a for a, _ in arc_content.overlaps(mine, held_out)}
     return tuple(task for task in mine if task.id not in leaked)
 

@@ -116,12 +116,12 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 
 def trainable(reader: store.Reader, split: str) -> np.ndarray:
-    """Which frames of a split may be learned from, bool [n]: of ARC-AGI-2's training tasks, most of which were
-    published before, only those that share nothing with what ARC-AGI-1 holds out."""
+    """Which frames of a split may be learned from, bool [n]: of ARC-AGI-2's training and validation tasks, most of
+    which were published before, only those that share nothing with what ARC-AGI-1 holds out."""
     records = reader.records(split)
     known = np.ones(len(records), bool)
-    if split == "train" and reader.manifest.extraction.get("dataset") == "arc2":
-        allowed, tasks = {task.id for task in arc.trainable(2, 1)}, reader.manifest.records["task"]
+    if reader.manifest.extraction.get("dataset") == "arc2":  # validation too: it decides which checkpoint is reported
+        allowed, tasks = {task.id for task in arc.trainable(2, 1, split)}, reader.manifest.records["task"]
         known = np.array([tasks[i] in allowed for i in records], bool)
     return np.repeat(known, reader.counts["frame"][records])
 

@@ -74,10 +74,7 @@ def train(options: config.Config, argv: list[str]) -> int:
     launch, recipe = options.launch, options.recipe
     stages.select(options, None)
     reader = open_store(launch.store)
-    stage = stages.select(options, reader.manifest.task)
-    warm.check(options.init, reader, trains=alone(options))
-    if stage is stages.END_TO_END and warm.orchestrated(options.init):
-        stage = stages.TOGETHER
+    stage = chosen(options, reader)
     mesh = sharding.make_mesh(
         recipe.batch, launch.host_devices, fsdp=options.scale.fsdp, accumulate=options.scale.accumulate
     )
@@ -109,10 +106,23 @@ def train(options: config.Config, argv: list[str]) -> int:
         finally:
             trainer.close()
     if progress.finished and stage.orchestrates:
-        judge = witness.make(checkpoint.load_student(launch.out, "last")[0], reader, material.words)
-        if cluster.leads():
-            witness.save(judge, launch.out)
+        keep_witness(launch.out, reader, material)
     return conclude(options, argv, progress, interrupt.agreed, stage.metric)
+
+
+def chosen(options: config.Config, reader: store.Reader | puzzles.Generated) -> stages.Stage:
+    """The stage for this store; end-to-end on top of an orchestrated run trains the orchestrator too."""
+    stage = stages.select(options, reader.manifest.task)
+    warm.check(options.init, reader, trains=alone(options))
+    together = stage is stages.END_TO_END and warm.orchestrated(options.init)
+    return stages.TOGETHER if together else stage
+
+
+def keep_witness(folder: pathlib.Path, reader: store.Reader, material: sources.Material) -> None:
+    """What the host tells by whether a module was right, made by all processes and written by the first."""
+    judge = witness.make(checkpoint.load_student(folder, "last")[0], reader, material.words)
+    if cluster.leads():
+        witness.save(judge, folder)
 
 
 def in_rounds(options: config.Config, argv: list[str]) -> int:

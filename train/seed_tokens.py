@@ -81,8 +81,8 @@ def asked(reader: store.Reader, split: str, *, leave_one_out: bool) -> list[Aske
     """Every test input of the split's tasks; with `leave_one_out` every demonstration too, shown the others."""
     kept = reader.manifest.records
     version = int(str(reader.manifest.extraction.get("dataset", "arc1"))[-1])
-    learned = version == 2 and split == "train"  # much of ARC-2 was published before, as what ARC-1 holds out
-    tasks = {task.id: task for task in (arc.trainable(2, 1) if learned else arc.splits(version)[split])}
+    learned = version == 2 and split != "test"  # much of ARC-2 was published before, as what ARC-1 holds out
+    tasks = {task.id: task for task in (arc.trainable(2, 1, split) if learned else arc.splits(version)[split])}
     starts = {
         (kept["task"][i], kept["kind"][i], kept["pair"][i]): int(reader.starts["image"][i])
         for i in reader.records(split)

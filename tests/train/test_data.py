@@ -105,6 +105,10 @@ def test_a_store_of_arc_2_never_teaches_what_arc_1_holds_out(make_store, tmp_pat
     taught = [each.tobytes() for each in frames.fetch("cells", np.arange(len(frames)))]
     assert not set(taught) & set(cells(hidden))
     assert taught == cells(free)
+    for split in ("train", "validation"):  # validation decides which checkpoint is reported
+        records = np.repeat(reader.records(split), reader.counts["frame"][reader.records(split)])
+        assert not {names[i] for i in records[data.trainable(reader, split)]} & held_out
+        assert not {task.id for task in arc.trainable(2, 1, split)} & held_out
     original = seed_tokens.asked(reader, "train", leave_one_out=True)
     assert {one.task for one in original} <= {names[i] for i in free}
 
