@@ -32,7 +32,10 @@ def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None =
     compaction.check(source, choices)
     files = shards.connect(out)
     begun = shards.read(files, MANIFEST)
-    codings = like.codings if like else _begun(files, begun) or _fit(reader, choices)
+    own = _begun(files, begun)
+    if begun and not own:
+        raise StoreError(f"{out} holds another extraction, an exact one: choose another --out")
+    codings = like.codings if like else own or _fit(reader, choices)
     _fits(source, codings, choices)
     if begun is None:  # before the manifest, which names them; nothing is put into a store that is another's
         compaction.save(files, codings)

@@ -73,7 +73,7 @@ class Client:
         if not self._socket.poll(self._timeout_ms):
             self._socket.close(0)  # a REQ socket that misses an answer is of no more use
             self._connect()
-            raise TimeoutError(f"{self.url} did not answer within {self._timeout_ms} ms")
+            raise TimeoutError(f"{self.url} did not answer within {self._timeout_ms} ms; is a server running there?")
         return self._socket.recv()
 
     def _connect(self) -> None:

@@ -31,7 +31,7 @@ def make_mesh(batch: int, host_devices: int | None, *, fsdp: int = 1, accumulate
         parts = f"{len(devices)} devices" + (f" in {accumulate} parts" if accumulate > 1 else "")
         raise config.ConfigError(f"--batch {batch} does not divide over {parts}; use a multiple of it")
     if len(devices) % fsdp:
-        raise config.ConfigError(f"--fsdp {fsdp} does not divide {len(devices)} devices")
+        raise config.ConfigError(f"--fsdp {fsdp} does not divide {len(devices)} devices; use 1, or one that does")
     shape = (len(devices) // fsdp, fsdp)
     return Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto, AxisType.Auto))
 
