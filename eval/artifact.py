@@ -54,6 +54,8 @@ class Kit:
     """JSON, for a student that reads."""
     views: tuple[str, ...] = ()
     """Names of the cameras in the order of the video's view axis; of a robot those of its embodiment."""
+    features: bool = True
+    """Whether a decision holds what the student says of the teacher's features, beside what it does."""
 
     @property
     def cameras(self) -> list[str]:
@@ -84,7 +86,8 @@ def meta(
         "language_length": language.length if language else 0,
         "modules": list(student.modules),
         "reasons": {int(reason): reason.name.lower() for reason in irp.Reason},
-        "atp": _table(student, shapes),
+        "atp": _table(student, shapes, features=kit.features),
+        "features": kit.features,
         "matrix": dataclasses.asdict(products.dominant(products.products(jax.make_jaxpr(call)(weights, shapes)))),
         "parameters": sum(leaf.size for name, leaf in weights.items() if not variants.is_scale(name, weights)),
         "student": dataclasses.asdict(student.config),
@@ -95,7 +98,7 @@ def meta(
     }
 
 
-def _table(student: Student, shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+def _table(student: Student, shapes: dict[str, jax.ShapeDtypeStruct], *, features: bool) -> dict[str, Any]:
     """What a step of each module costs, and how many there are."""
     blank = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
     inputs = irp.Inputs(
@@ -106,6 +109,8 @@ def _table(student: Student, shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[st
         frame_mask=jnp.ones(blank["video"].shape[:3], bool),
     )
     flops = student.table(inputs)
+    if not features:
+        flops = {name: dataclasses.replace(entry, output=0.0) for name, entry in flops.items()}
     steps = {name: module.description.max_steps for name, module in student.modules.items()}
     return {
         "flop_per_atp": cost.FLOP_PER_ATP,

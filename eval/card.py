@@ -78,8 +78,9 @@ def _outputs(meta: dict[str, Any]) -> str:
         ("`energy[module]`", "float32", "[b]", "predicted error, 0..1"),
         ("`steps[module]`, `reason[module]`", "int32", "[b]", "refinement steps taken, and why it stopped"),
         ("`atp`", "float32", "[b]", "spent, never above the budget"),
-        ("`features[name]`", "float32", "[b, ...]", "what it says of the teacher's features"),
     ]
+    if meta["features"]:
+        rows.append(("`features[name]`", "float32", "[b, ...]", "what it says of the teacher's features"))
     return _grid("Outputs", ("name", "type", "shape", "meaning"), rows)
 
 

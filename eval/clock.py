@@ -32,15 +32,16 @@ class Seen:
 
 
 def main() -> None:
-    """Announce `ready`, then answer `run`, `answer`, `rate` and `memory` until stdin closes."""
+    """Announce `ready`, then answer `run`, `answer`, `steps`, `rate` and `memory` until stdin closes."""
     arguments, out = _parse(), channel.Channel()
     started = time.perf_counter()
     student = policy.load(arguments.artifact, runtime=arguments.runtime)
     seen = observe(arguments.observation)
     loaded = time.perf_counter()
 
-    def act(batch: int = 1) -> policy.Decision:
-        return student.act(seen.repeated(batch), atp=arguments.atp)
+    def act(batch: int = 1, share: float | None = None) -> policy.Decision:
+        atp = arguments.atp if share is None else share * student.meta["atp"]["full"]
+        return student.act(seen.repeated(batch), atp=atp)
 
     first = act()
     compiled, device = time.perf_counter(), _device()
@@ -51,16 +52,19 @@ def main() -> None:
         platform=device.platform if device else "cpu",
         device=device.device_kind if device else "cpu",
         atp=float(first.atp[0]),
-        steps={name: int(steps[0]) for name, steps in first.steps.items()},
+        steps=_steps(first),
     )
     out.serve(lambda request: answer(request, act))
 
 
 def answer(request: dict, act) -> dict:
-    """One reply: seconds of each call, an npz of what was said, the matrix rate at given shapes, or the peak memory."""
+    """One reply: seconds of each call, an npz of what was said, the steps that a share of the full budget buys, the
+    matrix rate at given shapes, or the peak memory."""
     if request["do"] == "run":
-        seen = request.get("batch", 1)
-        return channel.timed(lambda: act(seen), request)
+        seen, share = request.get("batch", 1), request.get("share")
+        return channel.timed(lambda: act(seen, share), request)
+    if request["do"] == "steps":
+        return {"event": "steps", "steps": _steps(act(1, request["share"]))}
     if request["do"] == "answer":
         np.savez(request["path"], **_flat(act(1)))
         return {"event": "answer"}
@@ -70,7 +74,7 @@ def answer(request: dict, act) -> dict:
         return {"event": "rate", "flops_per_s": matrix_rate.measure(**request["shape"])}
     if request["do"] == "memory":
         return channel.held((_device().memory_stats() or {}).get("peak_bytes_in_use") if _device() else None)
-    return channel.refused("run, answer, rate or memory", request)
+    return channel.refused("run, answer, steps, rate or memory", request)
 
 
 def observe(path: pathlib.Path) -> Seen:
@@ -78,6 +82,10 @@ def observe(path: pathlib.Path) -> Seen:
     with np.load(path) as arrays:
         words = tuple(map(str, arrays["instruction"])) if "instruction" in arrays else None
         return Seen(arrays["video"], arrays.get("state"), words)
+
+
+def _steps(said: policy.Decision) -> dict[str, int]:
+    return {name: int(steps[0]) for name, steps in said.steps.items()}
 
 
 def _device() -> Any:

@@ -73,18 +73,20 @@ def prepare(student: Student, kit: Kit, dtype: Dtype | None = None) -> Exported:
     if kit.body is not None:
         units.check(kit.body)
     folded = variants.computed(student, dtype).folded()
-    weights, call = split(folded, kit.body)
+    weights, call = split(folded, kit.body, features=kit.features)
     weights = variants.packed(weights, variants.kernels(folded), dtype)
     return Exported(folded, weights, lambda weights, given: call(variants.unpacked(weights), given), dtype)
 
 
-def split(student: Student, body: Embodiment | None = None) -> tuple[dict[str, np.ndarray], Callable]:
+def split(
+    student: Student, body: Embodiment | None = None, *, features: bool = True
+) -> tuple[dict[str, np.ndarray], Callable]:
     """The student as flat weights by dotted path and a pure function call(weights, given) -> outputs.
 
     given, by name: `video` uint8 [b, t, v, h, w, 3], `atp` float32 [b], `trust` float32 [b, m], `seed` uint32 []; for
     language `tokens` int32 [b, l] and `token_mask` bool [b, l]; for actions `state` float32 [b, 1, d]. outputs: the
     fields of policy.Decision, `actions` float32 [b, h, a] joined over the parts. body: in whose physical units state
-    and actions are; None: in normalised ones.
+    and actions are; None: in normalised ones. features: whether those of the teacher are computed for the caller.
     """
     graph, state = nnx.split(student)
     leaves, structure = jax.tree.flatten_with_path(nnx.to_pure_dict(state))
@@ -94,7 +96,8 @@ def split(student: Student, body: Embodiment | None = None) -> tuple[dict[str, n
     def call(weights: Weights, given: Given) -> dict[str, Any]:
         model = nnx.merge(graph, jax.tree.unflatten(structure, [weights[name] for name in names]))
         said = model(inputs(given, body), given["atp"], given["trust"], jax.random.key(given["seed"]))
-        return _outputs(said, body)
+        found = _outputs(said, body)
+        return found if features else {name: value for name, value in found.items() if name != "features"}
 
     return weights, call
 

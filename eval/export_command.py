@@ -47,6 +47,9 @@ class Config:
     """The running average of the weights, or the weights themselves."""
     size: tuple[int, int] | None = None
     """Height and width of the frames in pixels. Default: of the embodiment's cameras."""
+    features: Literal["auto", "yes", "no"] = "auto"
+    """Let decisions hold what the student says of the teacher's features too: megabytes an answer at the real
+    teacher's sizes, which no robot reads. auto: only for a student that does not act."""
     onnx: bool = False
     """Write model.onnx too, for onnxruntime, OpenVINO and TensorRT: one observation at a time, weights inside. It
     needs the extra `onnx`."""
@@ -86,6 +89,8 @@ def make(options: Config) -> tuple[dict[str, Any], dict[str, parity.Parity]]:
     student, told = checkpoint.load_student(options.run, options.checkpoint, options.weights)
     run = runs.Run(options.run, told, student)
     kit = equip(run, options.size)
+    telling = kit.body is None if options.features == "auto" else options.features == "yes"
+    kit = dataclasses.replace(kit, features=telling)
     about = origin(run, kit, averaged=options.weights == "ema", which=options.checkpoint)
     export.write(options.out, student, about, kit, dtype=options.dtype, platforms=options.platforms)
     loaded = policy.load(options.out, runtime="xla")

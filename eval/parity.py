@@ -105,7 +105,7 @@ def compare(
     products, which is the artifact's (bfloat16 for int8)."""
     dtype = loaded.meta["dtype"]
     against = "float32" if dtype == "float32" else "bfloat16"
-    weights, call = export.split(variants.computed(student, against), kit.body)
+    weights, call = export.split(variants.computed(student, against), kit.body, features=kit.features)
     model = jax.jit(call)
     pairs = []
     for given in asked(loaded, kit, batch=batch, shares=shares, seed=seed):

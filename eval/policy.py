@@ -38,8 +38,6 @@ class InputError(ValueError):
 class Decision:
     """One answer for a batch of b observations, all numpy."""
 
-    features: dict[str, np.ndarray]
-    """By name, e.g. image_tokens float32 [b, frames, tokens, width] in the teacher's own basis."""
     energy: dict[str, np.ndarray]
     """Per module float32 [b] in [0, 1]: its predicted error e / (e + median validation e)."""
     steps: dict[str, np.ndarray]
@@ -52,6 +50,9 @@ class Decision:
     """float32 [b]: compute spent, 1 ATP = 10 MFLOP."""
     actions: dict[str, np.ndarray] | None = None
     """By part in the order of meta["actions"], float32 [b, horizon, d] in physical units; None: it does not act."""
+    features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """By name, e.g. image_tokens float32 [b, frames, tokens, width] in the teacher's own basis; empty where the
+    artifact was exported without."""
 
 
 class Policy:

@@ -31,6 +31,8 @@ class Entry:
     """Bytes, as far as they are known before it starts."""
     batches: tuple[int, ...] = ()
     """Rows at which throughput is measured beside one."""
+    shares: tuple[float, ...] = ()
+    """Of the full budget, at which its calls are timed too."""
     shape: dict | None = None
     """Of the product at whose matrix rate it is held against the hardware."""
 
@@ -44,11 +46,11 @@ class Found:
     """What the race gave, as it is kept on disk between runs."""
 
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """Of each call, by lane; `lane@batch` for more rows than one."""
+    """Of each call, by lane; `lane@batch` for more rows than one, `lane@share` for less than the full budget."""
     joules: dict[str, float] = dataclasses.field(default_factory=dict)
     """Per call, by lane."""
     facts: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """By process: its `ready` line, `peak_bytes`, `flops_per_s`."""
+    """By process: its `ready` line, `peak_bytes`, `flops_per_s`, `bought` (steps by module, by share)."""
     reasons: dict[str, str] = dataclasses.field(default_factory=dict)
     """By process or lane: why it has no numbers; "energy" for the machine."""
     busy: list[float] = dataclasses.field(default_factory=list)
@@ -107,7 +109,7 @@ def _kept(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _heat(entries: Sequence[Entry], plan: timing.Plan, *, device: str, last: bool) -> Found:
-    """One heat; throughput by batch and the matrix rates are measured in the last alone."""
+    """One heat; other batches and budgets, and the matrix rates, are measured in the last alone."""
     found = Found()
     with contextlib.ExitStack() as stack:
         present = _start(stack, entries, found)
@@ -118,7 +120,7 @@ def _heat(entries: Sequence[Entry], plan: timing.Plan, *, device: str, last: boo
             found.facts[entry.name] = process.facts | _asked(process, "memory", do="memory")
         _keep(lanes, found, energy=meter is not None)
         if last:
-            _batches(present, plan, found)
+            _variants(present, plan, found)
             for entry, process in present:
                 if entry.shape:
                     found.facts[entry.name] |= _asked(process, "rate", do="rate", shape=entry.shape)
@@ -173,19 +175,23 @@ def _meter(stack: contextlib.ExitStack, device: str, found: Found) -> energy.Pac
         return None
 
 
-def _lanes(entry: Entry, process: timing.Contestant, **request: int) -> Iterator[timing.Lane]:
+def _lanes(entry: Entry, process: timing.Contestant, **request: float) -> Iterator[timing.Lane]:
     for mode in entry.modes:
         asked = request | ({"mode": mode} if mode else {})
-        name = entry.lane(mode) + (f"@{request['batch']}" if request else "")
+        name = "@".join([entry.lane(mode), *map(str, request.values())])
         yield timing.Lane(name, process, "actions", request=asked)
 
 
-def _batches(present: Sequence[tuple[Entry, timing.Contestant]], plan: timing.Plan, found: Found) -> None:
-    """Throughput at more rows than one, in turns too, with a fifth of the time."""
+def _variants(present: Sequence[tuple[Entry, timing.Contestant]], plan: timing.Plan, found: Found) -> None:
+    """More rows than one, and smaller budgets, in turns too, with a fifth of the time."""
     short = dataclasses.replace(plan, rounds=min(plan.rounds, 3), seconds=plan.seconds / 5)
-    lanes = [
-        lane for entry, process in present for batch in entry.batches for lane in _lanes(entry, process, batch=batch)
-    ]
+    lanes = []
+    for entry, process in present:
+        asked = [{"batch": batch} for batch in entry.batches] + [{"share": share} for share in entry.shares]
+        lanes += [lane for request in asked for lane in _lanes(entry, process, **request)]
+        for share in entry.shares:
+            said = _asked(process, "steps", do="steps", share=share)
+            found.facts[entry.name].setdefault("bought", {})[str(share)] = said.get("steps", {})
     timing.race(lanes, short)
     _keep(lanes, found, energy=False)
 

@@ -81,13 +81,24 @@ class Book:
             bar = GPU_BARS.get(label) if self.bench.device == "cuda" and name == self.fastest else None
             rows.append(self._row(f"size.{name}.{label}", got.value, "ms", of=got, n=samples.size, note=few, bar=bar))
         rows += [self._throughput(name, batch) for batch in self._batches(name)]
+        rows += [self._dialled(name, share) for share in self.found.facts.get(name, {}).get("bought", {})]
         joules, reason = self.found.joules.get(name), self.found.reasons.get("energy", "no meter in this heat")
         note = "of the whole package, per call, idle power included" if joules is not None else reason
         return [*rows, self._row(f"size.{name}.energy", joules, "J", note=note)]
 
     def _batches(self, name: str) -> list[int]:
         marks = [key.rpartition("@")[2] for key in self.found.seconds if key.startswith(f"{name}@")]
-        return [1, *sorted(map(int, marks))]
+        return [1, *sorted(int(mark) for mark in marks if mark.isdigit())]
+
+    def _dialled(self, name: str, share: str) -> report.Row:
+        """Latency at a share of the full budget."""
+        row_id, samples = f"size.{name}.p50_at_{100 * float(share):.0f}", self.found.samples(f"{name}@{share}")
+        if samples is None:
+            return self._row(row_id, None, "ms", note=self._why(f"{name}@{share}"))
+        taken = ", ".join(f"{steps} of {part}" for part, steps in self.found.facts[name]["bought"][share].items())
+        got = statistics.median_interval(samples * 1000, np.random.default_rng(self.seed))
+        note = f"at so many percent of the full budget: steps {taken}; not in turns with the teacher"
+        return self._row(row_id, got.value, "ms", of=got, n=samples.size, note=note)
 
     def _throughput(self, name: str, batch: int) -> report.Row:
         key = name if batch == 1 else f"{name}@{batch}"

@@ -32,6 +32,8 @@ PARTS = {"state": {"arms": 14, "hands": 12}, "action": {"arms": 14, "hands": 12}
 """Of a robot with two arms and hands, as GR00T's own are."""
 HORIZON, TEACHER_WIDTH, TEACHER_GRID = 16, 2048, 16
 BATCHES = (4, 16)
+SHARES = (0.5, 0.25)
+"""Of the full budget: what the dial saves."""
 LANES = (*(f"xla_{dtype}" for dtype in DTYPES), "onnxruntime_float32", "openvino_float32", "openvino_bfloat16")
 """How the student runs, RUNTIME_TYPE each; --lanes chooses others."""
 PLANS = {
@@ -70,15 +72,11 @@ def prepare(options: Config, device: str) -> Bench:
     """The student in every type, the robot and the observation, in --out."""
     out = options.out / "raw"
     out.mkdir(parents=True, exist_ok=True)
-    body, settings = robot(), configured(options.student)
-    lexicon = words.train([INSTRUCTION], settings.language.vocabulary, least=1)
-    embodiments.save(out / "metadata.json", body)
-    _observe(out / "observation.npz", body)
-    student = untrained(settings)
-    video = (1, 1, SIDE, SIDE, 3)
-    kit = artifact.Kit(video, body, lexicon.to_json())
+    student, kit = subject(options.student)
+    embodiments.save(out / "metadata.json", kit.body)
+    _observe(out / "observation.npz", kit.body)
     teacher = {"id": options.teacher or FULL, "provenance": "random", "licence": "none", "digest": ""}
-    about = artifact.About(options.student, False, body.tag, {"seed": 0, "steps": 0}, teacher)
+    about = artifact.About(options.student, False, kit.body.tag, {"seed": 0, "steps": 0}, teacher)
     folders, metas = {}, {}
     for dtype in DTYPES:
         folders[dtype] = options.out / f"artifact_{dtype}"
@@ -88,6 +86,13 @@ def prepare(options: Config, device: str) -> Bench:
             _write_onnx(folders[dtype], student, kit, dtype)
         metas[dtype] = policy.read_meta(folders[dtype])
     return Bench(options.student, options.teacher or FULL, device, folders, metas)
+
+
+def subject(preset: str) -> tuple[Student, artifact.Kit]:
+    """An untrained student and its robot; asked for actions alone, as the teacher is."""
+    body, settings = robot(), configured(preset)
+    lexicon = words.train([INSTRUCTION], settings.language.vocabulary, least=1)
+    return untrained(settings), artifact.Kit((1, 1, SIDE, SIDE, 3), body, lexicon.to_json(), features=False)
 
 
 def _preset_of(folder: pathlib.Path) -> str | None:
@@ -163,7 +168,7 @@ def _students(options: Config, bench: Bench) -> Iterator[Entry]:
         folder, meta = bench.folders[dtype], bench.metas[dtype]
         started = module("eval.clock", folder, "--observation", options.out / "raw/observation.npz")
         shape = {key: meta["matrix"][key] for key in ("batch", "m", "k", "n", "dtype")}
-        yield Entry(f"student_{name}", [*started, "--runtime", runtime], batches=BATCHES, shape=shape)
+        yield Entry(f"student_{name}", [*started, "--runtime", runtime], batches=BATCHES, shares=SHARES, shape=shape)
 
 
 def _twins(options: Config, bench: Bench) -> Iterator[Entry]:

@@ -109,8 +109,12 @@ class Control(nn.Module):
 class Twin(nn.Module):
     """The student of an artifact. `config` is meta.json's "student"; weights as exported, folded."""
 
-    def __init__(self, config: Mapping, arrays: Mapping[str, torch.Tensor], dtype: torch.dtype):
+    def __init__(
+        self, config: Mapping, arrays: Mapping[str, torch.Tensor], dtype: torch.dtype, *, features: bool = True
+    ):
+        """features: whether it says what the student says of the teacher's features, or acts alone."""
         super().__init__()
+        self.features = features
         if found := [name for name in UNKNOWN if config.get(name)]:
             raise TwinError(f"this student has {', '.join(found)}; the twin is of students that see, read and act")
         weights, target = Weights(arrays), config["target"]
@@ -135,7 +139,7 @@ class Twin(nn.Module):
         bool [b, l]; state float32 [b, 1, d] and `actions` [b, h, a] in normalised units."""
         first, again = self.vision.start(video)
         (seen,), energy = refine((first,), lambda x, k: (self.vision.step(*x, again, k),), self.vision)
-        found = self.vision.output(seen) | {"energy.vision": energy}
+        found = self._told(lambda: self.vision.output(seen)) | {"energy.vision": energy}
         if self.language is None:
             return found
         length, shape = tokens.shape[1], seen.shape[:3]
@@ -147,12 +151,16 @@ class Twin(nn.Module):
         first = (self.language.start(seen, tokens, mask),)
         step = lambda x, k: (self.language.step(*x, whole, k),)  # noqa: E731
         (fused,), energy = refine(first, step, self.language, judged=image)
-        found |= self.language.output(fused[:, :length], image(fused), mask) | {"energy.language": energy}
+        found |= self._told(lambda: self.language.output(fused[:, :length], image(fused), mask))
+        found |= {"energy.language": energy}
         if self.control is None:
             return found
         first, known = self.control.start(fused, whole, state[:, 0])
         (actions, _), energy = refine(first, lambda x, k: self.control.step(x, known, k), self.control)
         return found | {"actions": actions, "energy.control": energy}
+
+    def _told(self, output: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return output() if self.features else {}
 
 
 def refine(

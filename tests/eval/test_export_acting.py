@@ -106,6 +106,20 @@ def test_meta_and_card_say_what_it_is(folder, robots):
     assert "ms" not in card.split("## Compute")[1].split("## ")[0]  # nothing was timed, so nothing is told
 
 
+def test_a_robots_artifact_acts_alike_with_and_without_features(make_acting, folder, loaded, query, tmp_path):
+    out = exported(make_acting(0), tmp_path / "it", "--dtype", "float32", "--platforms", "cpu", "--features", "yes")
+    telling = policy.load(out)
+    said, alone = (one.act(artifact_actor.ArtifactActor(one).see(query)) for one in (telling, loaded))
+    assert set(said.features) >= {"image_tokens", "vision_attention", "adapted_features"}
+    assert alone.features == {}
+    for name, part in alone.actions.items():
+        assert said.actions[name] == pytest.approx(part, abs=1e-5)
+    base = [one.meta["atp"]["base"]["vision"] for one in (loaded, telling)]
+    assert base[0] < base[1], "reading the features is not paid for where they are not read"
+    assert "`features[name]`" in (out / "README.md").read_text()
+    assert "`features[name]`" not in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_smaller_types_are_smaller_and_close(make_acting, folder, tmp_path, dtype, capsys):
     out = exported(make_acting(0), tmp_path / "it", "--dtype", dtype)
@@ -122,7 +136,9 @@ def test_smaller_types_are_smaller_and_close(make_acting, folder, tmp_path, dtyp
 
 
 def test_an_orchestrated_student_is_exported_with_its_saliency(make_orchestrated, tmp_path, query):
-    out = exported(make_orchestrated(0), tmp_path / "sage", "--dtype", "float32", "--platforms", "cpu")
+    out = exported(
+        make_orchestrated(0), tmp_path / "sage", "--dtype", "float32", "--platforms", "cpu", "--features", "yes"
+    )
     meta = json.loads((out / "meta.json").read_text())
     assert meta["parity"]["agreed"] == 1.0
     assert max(entry["max_abs"] for entry in meta["parity"]["outputs"].values()) <= 1e-5

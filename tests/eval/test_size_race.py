@@ -13,10 +13,12 @@ print(json.dumps({"event": "ready", "compile_s": 1.0, "steps": {"vision": 4}}), 
 for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "run":
-        seconds = 0.1 * request.get("batch", 1) + (1.0 if request.get("mode") == "eager" else 0.0)
+        seconds = 0.1 * request.get("batch", 1) * request.get("share", 1) + (request.get("mode") == "eager")
         answer = {"event": "result", "seconds": [seconds] * request["repeats"]}
     elif request["do"] == "memory":
         answer = {"event": "memory", "peak_bytes": 7, "device_peak_bytes": None}
+    elif request["do"] == "steps":
+        answer = {"event": "steps", "steps": {"vision": 4 * request["share"]}}
     else:
         answer = {"event": "rate", "flops_per_s": request["shape"]["m"]}
     print(json.dumps(answer), flush=True)
@@ -36,12 +38,13 @@ def race(small, heavy, out, *, resume=False, preset="tiny"):
 
 
 def test_the_small_meet_every_heavy_one_and_modes_are_lanes(tmp_path):
-    student = entry("student_xla_float32", batches=(4,), shape={"m": 5})
+    student = entry("student_xla_float32", batches=(4,), shares=(0.5,), shape={"m": 5})
     teachers = [entry("teacher_bfloat16", modes=("eager", "compiled")), entry("teacher_float32", modes=("eager",))]
     found, told = race([student], teachers, tmp_path)
     assert set(found.seconds) == {
         "student_xla_float32",
         "student_xla_float32@4",
+        "student_xla_float32@0.5",
         "teacher_bfloat16_eager",
         "teacher_bfloat16_compiled",
         "teacher_float32_eager",
@@ -49,6 +52,8 @@ def test_the_small_meet_every_heavy_one_and_modes_are_lanes(tmp_path):
     assert len(found.seconds["student_xla_float32"]) == 2 * 2  # two calls of each heat, after the one that sizes them
     assert found.seconds["teacher_bfloat16_eager"][0] == pytest.approx(1.1)
     assert found.seconds["student_xla_float32@4"][0] == pytest.approx(0.4)
+    assert found.seconds["student_xla_float32@0.5"][0] == pytest.approx(0.05)
+    assert found.facts["student_xla_float32"]["bought"] == {"0.5": {"vision": 2}}
     assert found.facts["student_xla_float32"]["flops_per_s"] == 5
     assert found.facts["teacher_float32"]["peak_bytes"] == 7
     assert len(found.busy) == 2

@@ -34,6 +34,7 @@ def found(**changes):
         "student_xla_bfloat16": [0.05] * 200,
         "student_openvino_bfloat16": [0.04] * 200,
         "student_openvino_bfloat16@4": [0.1] * 3,
+        "student_openvino_bfloat16@0.25": [0.02] * 3,
         "twin_bfloat16_compiled": [0.04] * 20,
         "teacher_bfloat16_eager": [3.0] * 5,
         "teacher_float32_eager": [6.0] * 5,
@@ -42,6 +43,7 @@ def found(**changes):
     started = {"compile_s": 1.0, "peak_bytes": 600_000_000}
     student = started | {"steps": STEPS, "flops_per_s": 4e9}
     facts = {name: student for name in seconds if name.startswith("student") and "@" not in name}
+    facts["student_openvino_bfloat16"] = student | {"bought": {"0.25": {"vision": 1, "language": 0}}}
     facts |= {"twin_bfloat16": started, "teacher_bfloat16": started | {"costs": COST}}
     given = {"seconds": seconds, "facts": facts, "busy": [0.01, 0.05], "reasons": {"energy": "no counters"}}
     return Found(**given | changes)
@@ -76,6 +78,14 @@ def test_throughput_counts_rows_and_energy_says_why_it_is_empty(tmp_path):
     assert got["size.student_openvino_bfloat16.throughput_b4"].value == pytest.approx(40)
     assert got["size.student_openvino_bfloat16.energy"].note == "no counters"
     assert "fewer calls" in got["size.teacher_bfloat16_eager.p99"].note
+
+
+def test_a_smaller_budget_has_its_latency_and_no_part_in_the_ratios(tmp_path):
+    got = rows(bench(tmp_path), found())
+    dialled = got["size.student_openvino_bfloat16.p50_at_25"]
+    assert (dialled.value, dialled.bar, dialled.n) == (pytest.approx(20), None, 3)
+    assert "1 of vision, 0 of language" in dialled.note
+    assert got["size.student.over_eager_teacher"].value == pytest.approx(75), "over the full budget's 40 ms"
 
 
 def test_sizes_and_memory(tmp_path):

@@ -1,5 +1,6 @@
 """The student's twin says what the student says; its process answers line by line, eager and compiled."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from eval import clock, policy, size_race, size_suite
+from eval import artifact, clock, export, policy, size_race, size_suite
 from eval.options import Config
 
 
@@ -24,9 +25,20 @@ def ask(command, *requests):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_twin_says_what_the_exported_student_says(bench, tmp_path):
-    options, made = bench
-    raw, folder = options.out / "raw", made.folders["float32"]
+@pytest.fixture(scope="module")
+def telling(bench):
+    """An artifact of the same student that says what it knows of the teacher's features."""
+    student, kit = size_suite.subject("tiny")
+    about = artifact.About(
+        "tiny", False, kit.body.tag, {}, {"id": "", "provenance": "random", "licence": "none", "digest": ""}
+    )
+    folder = bench[0].out / "telling"
+    export.write(folder, student, about, dataclasses.replace(kit, features=True), dtype="float32")
+    return folder
+
+
+def test_the_twin_says_what_the_exported_student_says(bench, telling, tmp_path):
+    raw, folder = bench[0].out / "raw", telling
     seen = ["--observation", raw / "observation.npz", "--metadata", raw / "metadata.json", "--dtype", "float32"]
     answers = ask(
         size_race.module("teacher_torch.twin", folder, *seen),
@@ -42,10 +54,38 @@ def test_the_twin_says_what_the_exported_student_says(bench, tmp_path):
     assert {name: int(steps[0]) for name, steps in said.steps.items()} == student.meta["atp"]["max_steps"]
     want = clock._flat(said)
     with np.load(tmp_path / "twin.npz") as got:
-        assert set(got) == set(want)
+        assert set(got) == set(want) > {"image_tokens", "adapted_features", "actions"}
         assert np.abs(want["actions"]).max() > 1e-3
         for name, array in want.items():
             assert got[name] == pytest.approx(array, abs=1e-4), name
+
+
+def test_both_act_alone_where_the_artifact_does(bench, tmp_path):
+    options, made = bench
+    raw, folder = options.out / "raw", made.folders["float32"]
+    seen = ["--observation", raw / "observation.npz", "--metadata", raw / "metadata.json"]
+    path = tmp_path / "said.npz"
+    for command in (
+        size_race.module("teacher_torch.twin", folder, *seen, "--dtype", "float32"),
+        size_race.module("eval.clock", folder, *seen[:2]),
+    ):
+        ask(command, {"do": "answer", "path": str(path)})
+        with np.load(path) as got:
+            assert set(got) == {"actions", "energy.vision", "energy.language", "energy.control"}
+
+
+def test_a_share_of_the_budget_is_timed_and_told_in_steps(bench):
+    options, made = bench
+    meta = made.metas["float32"]
+    command = size_race.module(
+        "eval.clock", made.folders["float32"], "--observation", options.out / "raw/observation.npz"
+    )
+    run = {"do": "run", "output": "actions", "warm": 0, "repeats": 2, "share": 0.5}
+    ready, result, half, none = ask(command, run, {"do": "steps", "share": 0.5}, {"do": "steps", "share": 0.0})
+    assert ready["steps"] == meta["atp"]["max_steps"]
+    assert len(result["seconds"]) == 2
+    assert 0 < sum(half["steps"].values()) < sum(ready["steps"].values())
+    assert not any(none["steps"].values())
 
 
 @pytest.mark.parametrize("change", [{"grid": {"cells": 1}}, {"h_module": {"width": 8}}])
