@@ -1,4 +1,4 @@
-"""`python -m bridge.compact STORE --out COMPACT`: a store's features pooled, rotated by PHI-S and in int8."""
+"""`python -m bridge.compact STORE --out COMPACT`: a store's tokens in blocks, their leading components in int8."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def convert(reader: Reader, out: str, choices: Choices, *, like: Reader | None =
     pending = writer.pending()
     yield len(source.groups) - len(pending), len(source.groups)
     for done, group in enumerate(pending, len(source.groups) - len(pending) + 1):
-        writer.write(group, compaction.encode(source, _group(reader, group), group, codings, choices))
+        writer.write(group, compaction.encode(source, _group(reader, group), codings, choices))
         yield done, len(source.groups)
 
 
@@ -55,20 +55,20 @@ def _begun(files: ts.KvStore, text: bytes | None) -> dict[str, Coding]:
 
 
 def _fit(reader: Reader, choices: Choices) -> dict[str, Coding]:
-    names = {*compaction.wide(reader.manifest, choices), "image_mask"} & set(reader.manifest.features)
+    names = compaction.wide(reader.manifest, choices)
 
-    def blocks() -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    def training() -> Iterator[dict[str, np.ndarray]]:
         for batch in batches.sample(reader.manifest, tokens=compaction.STATISTICS_TOKENS):
             records = batches.training(reader.manifest, batch)
-            yield records, {name: np.concatenate([reader.record(name, r) for r in records]) for name in names}
+            yield {name: np.concatenate([reader.record(name, r) for r in records]) for name in names}
 
-    return compaction.fit(reader.manifest, blocks(), choices)
+    return compaction.fit(reader.manifest, training(), choices)
 
 
 def _fits(source: store.Manifest, codings: dict[str, Coding], choices: Choices) -> None:
     """StoreError where the codings are of other features than these."""
     wanted = {name: source.features[name].shape[0] for name in compaction.wide(source, choices)}
-    if found := {name: len(one.mean) for name, one in codings.items() if wanted.get(name) != len(one.mean)}:
+    if found := {name: one.width for name, one in codings.items() if wanted.get(name) != one.width}:
         raise StoreError(
             f"--like: codes {found} (feature: width), this store has {wanted}: give one of the same teacher"
         )
@@ -98,8 +98,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("store", help="an exact store: a folder, or a URL that tensorstore opens")
     made.add_argument("--out", required=True, help="the compact store; stopped, the same command goes on with it")
     made.add_argument("--like", help="a compact store whose bases are used, so that both can be trained on together")
-    made.add_argument("--components", type=int, default=Choices.components, help="most values of a token (%(default)s)")
-    share = "share of the pooled tokens' variance that is enough (%(default)s)"
+    made.add_argument("--components", type=int, default=Choices.components, help="most values of a block (%(default)s)")
+    share = "share of the tokens' variance that is enough (%(default)s)"
     made.add_argument("--variance", type=float, default=Choices.variance, help=share)
     left = "features that are left out (%(default)s)"
     made.add_argument("--drop", nargs="*", default=list(Choices.drop), help=left, metavar="NAME")

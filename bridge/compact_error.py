@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bridge import compaction, pooling
+from bridge import compaction
 from bridge.manifest import Manifest
 from bridge.reader import Reader
 
@@ -36,23 +36,20 @@ def sizes(exact: Manifest, compact: Manifest) -> list[tuple[str, str, str, str]]
 
 
 def measured(exact: Reader, compact: Reader) -> Iterator[str]:
-    """A line for every coded feature, of the validation split (else the training split): what pooling leaves out, and
-    what the codes lose of the pooled tokens, R² per channel in the teacher's own basis."""
+    """A line for every coded feature, of the validation split (else the training split): R² per channel of what the
+    codes give back, in the teacher's own basis."""
     split = "validation" if len(exact.records("validation")) else "train"
     records = exact.records(split)
     chosen = records[np.linspace(0, len(records) - 1, min(MOST, len(records))).round().astype(int)]
     for name in compact.codings:
-        names = {name, "image_mask"} & set(exact.manifest.features)
-        arrays = {n: np.concatenate([exact.record(n, r) for r in chosen]) for n in names}
-        pooled = compaction.pooled(exact.manifest, arrays, name, chosen)
+        wanted = np.concatenate([exact.record(name, r) for r in chosen]).astype(np.float32)
         found = np.concatenate([compact.record(name, r) for r in chosen])
-        r2 = 1 - np.square(found - pooled).sum(0) / np.maximum(np.square(pooled - pooled.mean(0)).sum(0), 1e-12)
-        share = pooled.var(0).sum() / arrays[name].astype(np.float32).var(0).sum()
-        side = pooling.side(exact.manifest.teacher)
+        lost, varied = np.square(found - wanted).sum(0), np.square(wanted - wanted.mean(0)).sum(0)
+        r2, coding = 1 - lost / np.maximum(varied, 1e-12), compact.codings[name]
         yield (
-            f"{name}: {side} x {side} neighbourhoods keep {share:.1%} of the variance; of that the {pooled.shape[1]} "
-            f"channels' R² through {compact.codings[name].components} int8 values is {r2.mean():.4f} on average, "
-            f"{np.quantile(r2, 0.1):.4f} at the 10th percentile ({split}, {len(chosen)} records)"
+            f"{name}: {coding.components} int8 values for {len(coding.mean)} give back R² {r2.mean():.4f} of its "
+            f"{coding.width} channels on average, {np.quantile(r2, 0.1):.4f} at the 10th percentile, and "
+            f"{1 - lost.sum() / varied.sum():.4f} of the variance ({split}, {len(chosen)} records)"
         )
 
 
@@ -65,5 +62,5 @@ def _how(compact: Manifest, name: str) -> str:
         return "left out"
     said = compact.extraction[compaction.KEY]["features"].get(name)
     if said and "coding" in said:
-        return f"int8, {said['components']} of {said['width']}, pooled {said['pool'][0]} x {said['pool'][1]}"
+        return f"int8, {said['components']} values for {said['block'][0]} x {said['block'][1]} of {said['width']}"
     return compact.features[name].dtype

@@ -1,4 +1,4 @@
-"""What a compact store holds of an exact one's features: pooled and coded tokens, the teacher's numbers in float16.
+"""What a compact store holds of an exact one's features: tokens coded by blocks, the teacher's numbers in float16.
 
 Its manifest's extraction says of each, under "compact", what was done to it; `codings/` beside it has what undoes it.
 """
@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from bridge import coding, manifest, pooling, shards, standardise
+from bridge import blocks, coding, manifest, shards
 from bridge.coding import Coding
 from bridge.manifest import Feature, Manifest, StoreError
 
 KEY = "compact"
 SCALE = ".scale"
 """Of a coded feature's scales, after its name."""
-AXES = {"image": "pooled", "token": "prompt"}
-"""Where the rows of a token feature lie once they are pooled: image tokens; and prompts, image tokens first."""
+AXIS = "block"
+"""Of codes: a row for every block of image tokens."""
 EXACT = ("state", "demonstration", "objects", "pixels", "confidence")
 """Small numbers that stay as they are: the observation's own, the labels', and one that must not become 0."""
 DROPPED = ("path", "velocity")
 """Features that no stage trains on and that are larger than all others together."""
 STATISTICS_TOKENS = 1 << 18
-"""Image tokens, before pooling, behind the statistics: 32 pooled ones per channel of the 2,048-wide teacher."""
-TRANSFORM = "leading principal components of the training split, rotated by PHI-S (arXiv 2410.01680)"
+"""Image tokens behind the statistics: 32 blocks per channel of the 2,048-wide teacher."""
+TRANSFORM = "leading principal components of the training split's blocks, rotated by PHI-S (arXiv 2410.01680)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Choices:
     """How much is kept."""
 
     components: int = 512
-    """Most values of a token: 512 keep an example of the 2,048-wide teacher below 100 kB."""
+    """Most values of a block: 512 keep an example of the 2,048-wide teacher below 100 kB."""
     variance: float = 0.999
-    """Share of the pooled training tokens' variance that is enough; fewer values are kept where it is reached."""
+    """Share of the training tokens' variance that is enough; fewer values are kept where it is reached."""
     drop: tuple[str, ...] = DROPPED
     """Features that are left out."""
 
@@ -50,9 +50,9 @@ def choose(components: int, variance: float, drop: Iterable[str]) -> Choices:
 
 
 def wide(source: Manifest, choices: Choices) -> list[str]:
-    """The features of an exact store that are pooled and coded: a vector of floats per image or prompt token."""
+    """The features of an exact store that are coded: a vector of floats per image token."""
     found = source.features.items()
-    return [n for n, f in found if f.axis in AXES and _floats(f) and len(f.shape) == 1 and n not in choices.drop]
+    return [n for n, f in found if f.axis == "image" and _floats(f) and len(f.shape) == 1 and n not in choices.drop]
 
 
 def half(source: Manifest, choices: Choices) -> list[str]:
@@ -64,12 +64,11 @@ def half(source: Manifest, choices: Choices) -> list[str]:
 def derive(source: Manifest, codings: Mapping[str, Coding], choices: Choices) -> Manifest:
     """The manifest of the compact store that holds the same records in the same groups."""
     check(source, choices)
-    pool = pooling.side(source.teacher)
     features: dict[str, Feature] = {}
     for name, feature in source.features.items():
         if name in codings:
-            features[name] = Feature((codings[name].components,), "int8", AXES[feature.axis])
-            features[name + SCALE] = Feature((), "float16", AXES[feature.axis])
+            features[name] = Feature((codings[name].components,), "int8", AXIS)
+            features[name + SCALE] = Feature((), "float16", AXIS)
         elif name not in choices.drop:
             dtype = "float16" if name in half(source, choices) else feature.dtype
             features[name] = Feature(feature.shape, dtype, feature.axis)
@@ -79,27 +78,21 @@ def derive(source: Manifest, codings: Mapping[str, Coding], choices: Choices) ->
         features=features,
         counts=_counts(source),
         records=source.records,
-        extraction=source.extraction | {KEY: _account(source, codings, choices, pool)},
+        extraction=source.extraction | {KEY: _account(source, codings, choices)},
         groups=source.groups,
     )
 
 
 def check(source: Manifest, choices: Choices) -> None:
-    """StoreError where the manifest is compact already or lacks what pooling needs."""
+    """StoreError where the manifest is compact already or lacks what is to be dropped."""
     if KEY in source.extraction:
         raise StoreError("this store is compact already: make another from the exact one that it was made from")
     if unknown := sorted(set(choices.drop) - set(source.features) - set(DROPPED)):
         raise StoreError(f"--drop {' '.join(unknown)}: no such features; there are {', '.join(source.features)}")
-    prompts = [name for name in wide(source, choices) if source.features[name].axis == "token"]
-    if prompts and "image_mask" not in source.features:
-        raise StoreError(
-            f"{', '.join(prompts)} cannot be pooled without image_mask, which the store lacks: extract it too, or "
-            f"--drop {' '.join(prompts)}"
-        )
 
 
 def encode(
-    source: Manifest, arrays: Mapping[str, np.ndarray], group: int, codings: Mapping[str, Coding], choices: Choices
+    source: Manifest, arrays: Mapping[str, np.ndarray], codings: Mapping[str, Coding], choices: Choices
 ) -> dict[str, np.ndarray]:
     """A group's arrays of the exact store as the compact one holds them."""
     found = {name: array for name, array in arrays.items() if name not in choices.drop and name not in codings}
@@ -109,28 +102,18 @@ def encode(
         if not np.isfinite(found[name]).all():
             raise StoreError(f"{name} is not finite in float16 (at most 65,504): leave it out with --drop {name}")
     for name, one in codings.items():
-        found[name], found[name + SCALE] = one.encode(pooled(source, arrays, name, range(*source.groups[group])))
+        found[name], found[name + SCALE] = one.encode(arrays[name])
     return found
 
 
-def pooled(source: Manifest, arrays: Mapping[str, np.ndarray], name: str, records: Iterable[int]) -> np.ndarray:
-    """A token feature of these records, which `arrays` hold one after another, as float32 [rows, d]."""
-    pool = pooling.side(source.teacher)
-    if source.features[name].axis == "image":
-        return pooling.image(arrays[name], source.teacher, pool)
-    ends = np.cumsum([source.axes["token"].counts[record] for record in records])[:-1]
-    parts = zip(np.split(arrays[name], ends), np.split(arrays["image_mask"], ends), strict=True)
-    return np.concatenate([pooling.prompt(tokens, mask, source.teacher, pool) for tokens, mask in parts])
-
-
-def fit(source: Manifest, blocks: Iterable[tuple[list[int], dict[str, np.ndarray]]], choices: Choices) -> dict:
-    """{feature: Coding} from (training records, their exact arrays one record after another)."""
+def fit(source: Manifest, training: Iterable[Mapping[str, np.ndarray]], choices: Choices) -> dict[str, Coding]:
+    """By feature, from exact arrays of training records, one record after another."""
     check(source, choices)
-    names = wide(source, choices)
-    moments = {name: standardise.Moments(source.features[name].shape[0]) for name in names}
-    for records, arrays in blocks:
-        for name in names:
-            moments[name].add(pooled(source, arrays, name, records))
+    grid = source.teacher.grid
+    moments = {name: coding.Moments(source.features[name].shape[0], grid) for name in wide(source, choices)}
+    for arrays in training:
+        for name, found in moments.items():
+            found.add(arrays[name])
     limits = {"components": choices.components, "variance": choices.variance}
     return {name: coding.fit(found, **limits) for name, found in moments.items()}
 
@@ -147,10 +130,12 @@ def load(files: ts.KvStore, held: Manifest) -> dict[str, Coding]:
     for name, account in held.extraction.get(KEY, {}).get("features", {}).items():
         if "coding" not in account:
             continue
+        if "block" not in account:
+            raise StoreError(f"{files.url}: {name} is coded as an earlier version did: make the store again")
         key = _key(name, account["coding"])
         content = shards.read(files, key)
         try:
-            found[name] = coding.from_bytes(content or b"", account["variance"])
+            found[name] = coding.from_bytes(content or b"", account["variance"], held.teacher.grid)
         except (ValueError, EOFError):
             found[name] = None
         if found[name] is None or found[name].digest != account["coding"]:
@@ -164,14 +149,15 @@ def same(a: Manifest, b: Manifest) -> bool:
     return one == other
 
 
-def _account(source: Manifest, codings: Mapping[str, Coding], choices: Choices, pool: int) -> dict[str, Any]:
+def _account(source: Manifest, codings: Mapping[str, Coding], choices: Choices) -> dict[str, Any]:
     """What the manifest says was done to every feature that was changed."""
+    side = blocks.side(source.teacher.grid)
     said: dict[str, dict[str, Any]] = {name: {"dtype": "float16"} for name in half(source, choices)}
     for name, one in codings.items():
         said[name] = {
             "dtype": "int8",
-            "scale": "per token",
-            "pool": [pool, pool],
+            "scale": "per block",
+            "block": [side, side],
             "transform": TRANSFORM,
             "width": source.features[name].shape[0],
             "components": one.components,
@@ -182,19 +168,15 @@ def _account(source: Manifest, codings: Mapping[str, Coding], choices: Choices, 
     return {"source": source.digest, "features": said, "dropped": dropped}
 
 
-def pooled_counts(held: Manifest) -> list[int]:
-    """Pooled image tokens of every record."""
-    pool = pooling.side(held.teacher)
-    return [count // pool**2 for count in held.axes["image"].counts]
+def block_counts(held: Manifest) -> list[int]:
+    """Blocks of image tokens of every record."""
+    side = blocks.side(held.teacher.grid)
+    return [count // side**2 for count in held.axes["image"].counts]
 
 
 def _counts(source: Manifest) -> dict[str, tuple[int, ...]]:
     counts = {name: axis.counts for name, axis in source.axes.items()}
-    counts["pooled"] = tuple(pooled_counts(source))
-    if "token" in counts:
-        triples = zip(counts["token"], counts["image"], counts["pooled"], strict=True)
-        counts["prompt"] = tuple(every - image + few for every, image, few in triples)
-    return counts
+    return counts | {AXIS: tuple(block_counts(source))}
 
 
 def _floats(feature: Feature) -> bool:

@@ -1,6 +1,6 @@
 """Reading a feature store: records and frames of a split, and rows of a feature by position, many ranges at once.
 
-Rows of a compact store come out as the exact one's do, in the teacher's own basis, but fewer where they were pooled.
+Rows of a compact store come out as the exact one's do, in the teacher's own basis; coded ones by whole tiles.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Reader:
     def frames(self, split: str, axis: str = "image") -> tuple[np.ndarray, np.ndarray]:
         """Two int64 [n] for the frames of a split: rows on the "frame" axis, and where their rows on `axis` begin.
 
-        Every frame has `tokens(axis)` rows on the axes "image" and (of a compact store) "pooled".
+        Every frame has `tokens(axis)` rows on the axes "image" and (of a compact store) "block".
         """
         records = self.records(split)
         counts = self.counts["frame"][records]
@@ -56,7 +56,7 @@ class Reader:
         return rows, np.repeat(self.starts[axis][records], counts) + within * self.tokens(axis)
 
     def tokens(self, axis: str = "image") -> int:
-        """Rows of one frame: `manifest.teacher.tokens` on "image", fewer on "pooled"."""
+        """Rows of one frame: `manifest.teacher.tokens` on "image", fewer on "block"."""
         return int(self.counts[axis][0] // self.counts["frame"][0])
 
     def arrays(self, feature: str) -> tuple[str, ...]:
@@ -67,8 +67,8 @@ class Reader:
     def read(self, feature: str, starts: np.ndarray, length: int, *, stored: bool = False) -> np.ndarray:
         """Rows starts[i] .. starts[i] + length of a feature -> [n, length, *shape]; all ranges are read at once.
 
-        A coded feature comes out as float32 [n, length, d], in the teacher's own basis, float16 as float32. stored: as
-        the array holds it.
+        A coded feature comes out as the float32 tokens of these blocks, which must be those of whole tiles, in the
+        teacher's own basis; float16 as float32. stored: as the array holds it.
         """
         rows = self._read(feature, starts, length)
         if stored:
@@ -118,11 +118,11 @@ class Reader:
         return stored_embodiment.read(self.files, self.manifest)
 
     def exact(self, *names: str) -> None:
-        """StoreError where one of these features was pooled."""
-        if pooled := [name for name in names if name in self.codings]:
+        """StoreError where one of these features is coded."""
+        if coded := [name for name in names if name in self.codings]:
             raise StoreError(
-                f"{self.files.url}: {', '.join(pooled)} are pooled and coded here; this needs every token: give the "
-                "exact store that this one was made from"
+                f"{self.files.url}: {', '.join(coded)} are coded here, which loses a little of them; this needs what "
+                "the teacher said: give the exact store that this one was made from"
             )
 
     def faults(self, group: int) -> list[str]:

@@ -65,12 +65,13 @@ def phi_s(mean: np.ndarray, covariance: np.ndarray) -> Standardiser:
     return Standardiser(mean.astype(np.float32), (np.sqrt(values.mean()) * rotation).astype(np.float32))
 
 
-def spectrum(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues [d], rising, and eigenvectors [d, d] by column; StatisticsError as `phi_s`."""
+def spectrum(covariance: np.ndarray, *, constant: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [d], rising, and eigenvectors [d, d] by column; StatisticsError as `phi_s`. constant: whether what
+    does not vary is no error."""
     if not np.isfinite(covariance).all():
         raise StatisticsError(UNFIT)
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    if values.mean() <= 0:
+    if values.mean() <= 0 and not constant:
         raise StatisticsError("the training features are constant: nothing to learn (was the teacher loaded?)")
     return values, vectors
 

@@ -91,8 +91,8 @@ def _compact(manifest: Manifest) -> Iterator[str]:
         expected = (account["dtype"], (account["components"],) if "coding" in account else None)
         if feature is None or (feature.dtype, feature.shape) != (expected[0], expected[1] or feature.shape):
             yield f"manifest.json: {name} is said to be {expected}, but is not; make the store again"
-    if said and list(manifest.axes["pooled"].counts) != compaction.pooled_counts(manifest):
-        yield "manifest.json: the pooled image tokens are not those of the records' frames; make the store again"
+    if said and list(manifest.axes[compaction.AXIS].counts) != compaction.block_counts(manifest):
+        yield "manifest.json: the blocks of image tokens are not those of the records' frames; make the store again"
 
 
 def _embodiment(reader: Reader) -> Iterator[str]:

@@ -53,7 +53,7 @@ def write_groups(
 
 
 def _save(writer: Writer, packing: Packing, group: int, arrays: groups.Arrays) -> int:
-    return writer.write(group, packing.pack(arrays, group))
+    return writer.write(group, packing.pack(arrays))
 
 
 def _prepare(manifest: Manifest, source: Source, job: Job) -> Batch:

@@ -1,4 +1,4 @@
-"""What the teacher computes and what is written of it: the same, or (`--profile compact`) pooled and coded tokens."""
+"""What the teacher computes and what is written of it: the same, or (`--profile compact`) coded tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from bridge import batches, compaction, shards, store
+from bridge import batches, blocks, compaction, shards, store
 from bridge.coding import Coding
 from bridge.compaction import Choices
 from bridge.manifest import Manifest, StoreError
@@ -26,21 +26,22 @@ class Packing:
     codings: Mapping[str, Coding] = dataclasses.field(default_factory=dict)
     choices: Choices | None = None
 
-    def pack(self, arrays: Arrays, group: int) -> Arrays:
+    def pack(self, arrays: Arrays) -> Arrays:
         """A group's arrays as they are written."""
         if self.choices is None:
             return arrays
-        return compaction.encode(self.computed, arrays, group, self.codings, self.choices)
+        return compaction.encode(self.computed, arrays, self.codings, self.choices)
 
 
 def expect(plan: Manifest, choices: Choices | None) -> Manifest:
     """The manifest of what will be written at most, before anything is computed."""
     if choices is None:
         return plan
-    widths = {name: plan.features[name].shape[0] for name in compaction.wide(plan, choices)}
-    empty = {
-        n: Coding(np.zeros(d, "f4"), np.zeros((min(choices.components, d), d), "f4"), 1.0) for n, d in widths.items()
-    }
+    grid, empty = plan.teacher.grid, {}
+    for name in compaction.wide(plan, choices):
+        values = plan.features[name].shape[0] * blocks.side(grid) ** 2
+        shape = (min(choices.components, values), values)
+        empty[name] = Coding(np.zeros(values, np.float32), np.zeros(shape, np.float32), 1.0, grid)
     return compaction.derive(plan, empty, choices)
 
 
@@ -67,16 +68,10 @@ def make(url: str, plan: Manifest, choices: Choices | None, *, model: Groot | No
     return Packing(plan, compaction.derive(plan, codings, choices), codings, choices)
 
 
-def _sample(
-    plan: Manifest, choices: Choices, model: Groot | None, source: Source
-) -> Iterator[tuple[list[int], Arrays]]:
+def _sample(plan: Manifest, choices: Choices, model: Groot | None, source: Source) -> Iterator[Arrays]:
     """Whole batches go through the teacher, so that the bits are those of the extraction."""
-    names = {*compaction.wide(plan, choices), "image_mask"}
-    wanted = {name: feature for name, feature in plan.features.items() if name in names}
+    wanted = {name: plan.features[name] for name in compaction.wide(plan, choices)}
     for batch in batches.sample(plan, tokens=compaction.STATISTICS_TOKENS) if wanted else ():
         values = groups.run(model, source, source.prepare(batch), wanted)
         chosen = [batch.index(record) for record in batches.training(plan, batch)]
-        yield (
-            [batch[i] for i in chosen],
-            {name: found[chosen].reshape(-1, *found.shape[2:]) for name, found in values.items()},
-        )
+        yield {name: found[chosen].reshape(-1, *found.shape[2:]) for name, found in values.items()}

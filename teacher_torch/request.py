@@ -47,12 +47,12 @@ class Options:
     workers: int = 1
     """Processes on this machine that share its work, each with a model of its own; GPUs are dealt out among them."""
     profile: Literal["exact", "compact"] = "exact"
-    """compact: image tokens pooled 2 x 2, in --components values of int8, and the teacher's numbers in float16; what
+    """compact: blocks of 2 x 2 image tokens in --components values of int8, the teacher's numbers in float16; what
     python -m bridge.compact makes of an exact store."""
     components: int = Choices.components
     """Compact: most values of a token."""
     variance: float = Choices.variance
-    """Compact: share of the pooled training tokens' variance that is enough."""
+    """Compact: share of the training tokens' variance that is enough."""
     out: str | None = None
     """The store: a folder, or a URL that tensorstore opens (s3://, gs://). Default: runs/features/TEACHER-DATASET."""
     tokenizer: str | None = None

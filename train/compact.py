@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bridge import compaction, store
+from bridge import blocks, compaction, store
 from bridge.coding import Coding
 from train.stages import Stage
 
@@ -29,11 +29,11 @@ def understood(stage: Stage, reader: store.Reader | Any) -> Stage:
 
 
 def decoded(batch: Batch, codings: dict[str, Coding]) -> Batch:
-    """The batch with float32 tokens [b, f, t, d] in place of its codes int8 [b, f, t, k] and scales [b, f, t]."""
+    """The batch with float32 tokens [b, f, t, d] in place of its codes int8 [b, f, m, k] and scales [b, f, m]."""
     found = dict(batch)
     for name, coding in codings.items():
         if name in batch:
             turned = found[name].astype(jnp.float32) * found.pop(name + compaction.SCALE)[..., None]
-            tokens = jnp.matmul(turned, jnp.asarray(coding.basis), precision=jax.lax.Precision.HIGHEST)
-            found[name] = tokens + coding.mean.reshape((1,) * (tokens.ndim - 1) + (-1,))
+            cut = jnp.matmul(turned, jnp.asarray(coding.basis), precision=jax.lax.Precision.HIGHEST)
+            found[name] = blocks.spread(cut + coding.mean.reshape((1,) * (cut.ndim - 1) + (-1,)), coding.grid)
     return found

@@ -196,7 +196,7 @@ def reading(student: Student, batch: Batch, found: Unrolled) -> tuple[dict[str, 
 
     @remat.part
     def judged(state: irp.State) -> dict[str, losses.Term]:
-        fused = vision.pooled(module.standardised(state), target, module.target)
+        fused = module.standardised(state)
         foreseen = module.log_error(jax.lax.stop_gradient(state))
         return {
             "fused": losses.token_mse(fused, target, mask),

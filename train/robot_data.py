@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bridge import store
+from bridge import compaction, store
 from train import data, words
 
 OBSERVED = ("frames", "state", "instruction_id")
-TOKENS = ("image", "pooled")
-"""Axes of image tokens, equally many in every view."""
+TOKENS = ("image", compaction.AXIS)
+"""Axes of image tokens and of their blocks, equally many in every view."""
 
 
 class Observations:

@@ -21,12 +21,12 @@ def measure_language(student: Student, batch: robot.Batch, key: Array) -> dict[s
     mean = module.mean[...].reshape(1, 1, 1, -1)
     truth = jnp.where(valid[:, None, None, None], batch["fused_tokens"].astype(jnp.float32) - mean, 0.0)
     said = [module.output(state) for state in states]
-    tokens = [vision.pooled(y["adapted_features"], truth, module.target) for y in said]
+    tokens = [y["adapted_features"] for y in said]
     errors = [jnp.square(jnp.where(valid[:, None, None, None], y - mean, 0.0) - truth) for y in tokens]
     text = (batch["text_features"] - module.text_mean[...][None]) * valid[:, None]
     text_error = jnp.square(said[-1]["text_features"] - batch["text_features"]) * valid[:, None]
     target = vision.standardised(batch["fused_tokens"], module.mean[...], module.basis[...])
-    judged = [vision.pooled(module.standardised(state), target, module.target) for state in states]
+    judged = [module.standardised(state) for state in states]
     return {
         "sse": jnp.stack([e.sum(axis=(0, 1, 2)) for e in errors]),
         "total": truth.sum(axis=(0, 1, 2)),
@@ -110,7 +110,7 @@ def _token_errors(student: Student, batch: robot.Batch, found: robot.Unrolled) -
     for name, target in (("vision", "image_tokens"), ("language", "fused_tokens")):
         module = student.modules[name]
         truth = vision.standardised(batch[target], module.mean[...], module.basis[...])
-        said = vision.pooled(module.standardised(found.states[name][-1]), truth, module.target)
+        said = module.standardised(found.states[name][-1])
         errors[f"{name}_error"] = losses.token_error(said, truth).mean(axis=1)
     return errors
 

@@ -5,7 +5,6 @@ are dicts with video uint8 [b, 1, v, h, w, 3], image_tokens bf16 [b, v, t, d], v
 bool [b].
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,17 +61,6 @@ def standardised(tokens: Array, mean: Float[Array, " d"], basis: Float[Array, "d
     return jnp.matmul(centred, basis.T / scale, precision=jax.lax.Precision.HIGHEST)
 
 
-def pooled(tokens: Float[Array, "b f t d"], like: Array, target: Any) -> Float[Array, "b f u d"]:
-    """A student's tokens as the store has the teacher's (`like` [b, f, u, ...]): of a compact one, means over
-    neighbourhoods of each tile. target: the teacher's tiles (student_jax.config.Target)."""
-    if tokens.shape[2] == like.shape[2]:
-        return tokens
-    side = math.isqrt(tokens.shape[2] // like.shape[2])
-    across = target.grid // side
-    cut = tokens.reshape(*tokens.shape[:2], target.tiles, across, side, across, side, tokens.shape[3])
-    return cut.mean(axis=(4, 6)).reshape(*like.shape[:3], tokens.shape[3])
-
-
 def terms(student: Student, batch: Batch, key: Array) -> tuple[dict[str, losses.Term], dict[str, losses.Term]]:
     """Every refinement step's losses, later steps weighing more; and each step's squared error for the log."""
     return state_losses(student.vision, _unroll(student.vision, batch, key), batch)
@@ -84,7 +72,7 @@ def state_losses(
     """`terms` of states that were unrolled already."""
     target, mask = _target(vision, batch), frames(batch)
     judged = remat.part(lambda state: _state_terms(vision, state, batch, target))
-    missed = remat.part(lambda state: losses.token_error(_said(vision, state, target), target))
+    missed = remat.part(lambda state: losses.token_error(vision.standardised(state), target))
     parts = [judged(state) for state in states]
     weights = losses.rising(len(states) - 1)
     named = {name: losses.weighted([part[name] for part in parts], weights) for name in parts[0]}
@@ -108,13 +96,9 @@ def _target(vision: VisionIrp, batch: Batch) -> Float[Array, "b f t d"]:
     return standardised(batch["image_tokens"], vision.mean[...], vision.basis[...])
 
 
-def _said(vision: VisionIrp, state: irp.State, like: Array) -> Float[Array, "b f t d"]:
-    return pooled(vision.standardised(state), like, vision.target)
-
-
 def _state_terms(vision: VisionIrp, state: irp.State, batch: Batch, target: Array) -> dict[str, losses.Term]:
     mask = frames(batch)
-    predicted, log_attention = _said(vision, state, target), vision.log_attention(state)
+    predicted, log_attention = vision.standardised(state), vision.log_attention(state)
     predicted_log_error = vision.log_error(jax.lax.stop_gradient(state))
     return {
         "tokens": losses.token_mse(predicted, target, mask),
@@ -125,8 +109,7 @@ def _state_terms(vision: VisionIrp, state: irp.State, batch: Batch, target: Arra
 
 
 def measure(student: Student, batch: Batch, key: Array) -> dict[str, Array]:
-    """Sums of one validation batch, per refinement step k and channel d where it says so; of a compact store's tokens,
-    which are pooled, the student's are too.
+    """Sums of one validation batch, per refinement step k and channel d where it says so.
 
     sse [k, d] in the teacher's basis; total, square [d] of the teacher's tokens less the training mean; count [];
     cosine, attention_kl [k] and frames []; error, energy [b, k] per sample; valid [b].
@@ -138,10 +121,7 @@ def measure(student: Student, batch: Batch, key: Array) -> dict[str, Array]:
     parts = [_state_terms(vision, state, batch, target) for state in states]
     return {
         "sse": jnp.stack(
-            [
-                _squared_error(pooled(vision.output(state)["image_tokens"], truth, vision.target) - mean, truth, valid)
-                for state in states
-            ]
+            [_squared_error(vision.output(state)["image_tokens"] - mean, truth, valid) for state in states]
         ),
         "total": truth.sum(axis=(0, 1, 2)),
         "square": jnp.square(truth).sum(axis=(0, 1, 2)),
@@ -149,7 +129,7 @@ def measure(student: Student, batch: Batch, key: Array) -> dict[str, Array]:
         "cosine": jnp.stack([part["cosine"][0] for part in parts]),
         "attention_kl": jnp.stack([part["attention"][0] for part in parts]),
         "frames": valid.sum() * truth.shape[1],
-        "error": jnp.stack([losses.token_error(_said(vision, s, target), target).mean(axis=1) for s in states], axis=1),
+        "error": jnp.stack([losses.token_error(vision.standardised(s), target).mean(axis=1) for s in states], axis=1),
         "energy": jnp.stack([state.energy for state in states], axis=1),
         "valid": valid,
     }

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from bridge import coding, pooling, standardise
-from bridge import manifest as manifests
+from bridge import blocks, coding
 from bridge.manifest import StoreError
 
 RNG = np.random.default_rng(0)
@@ -15,8 +14,8 @@ def correlated(rows: int, width: int) -> np.ndarray:
     return (RNG.normal(size=(rows, width)) * np.geomspace(10, 0.01, width) @ turned + 3).astype(np.float32)
 
 
-def fitted(tokens: np.ndarray, **limits) -> coding.Coding:
-    moments = standardise.Moments(tokens.shape[1])
+def fitted(tokens: np.ndarray, *, grid: int = 1, **limits) -> coding.Coding:
+    moments = coding.Moments(tokens.shape[1], grid)
     moments.add(tokens)
     return coding.fit(moments, **({"components": 512, "variance": 1.0} | limits))
 
@@ -52,7 +51,7 @@ def test_as_few_components_as_the_variance_needs():
 
 def test_the_file_gives_the_coding_back():
     one = fitted(correlated(200, 8))
-    back = coding.from_bytes(one.to_bytes(), one.kept)
+    back = coding.from_bytes(one.to_bytes(), one.kept, one.grid)
     assert back.digest == one.digest
     np.testing.assert_array_equal(back.basis, one.basis)
 
@@ -66,9 +65,49 @@ def test_a_constant_token_and_a_huge_one():
 
 
 @pytest.mark.parametrize("tiles", [1, 3])
-def test_neighbourhoods_stay_within_their_tile(tiles):
-    teacher = manifests.Teacher("toy", "0", "random", "none", 28, 4, 2, tiles, tiles, 1, False, 1)
-    tokens = RNG.normal(size=(tiles, 4, 4, 2)).astype(np.float32)
-    found = pooling.image(tokens.reshape(-1, 2), teacher, 2).reshape(tiles, 2, 2, 2)
-    np.testing.assert_allclose(found[:, 0, 1], tokens[:, :2, 2:].mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(found[:, 1, 0], tokens[:, 2:, :2].mean((1, 2)), rtol=1e-5)
+def test_blocks_stay_within_their_tile_and_come_back(tiles):
+    tokens = RNG.normal(size=(2, tiles, 4, 4, 3)).astype(np.float32)
+    flat = tokens.reshape(2, -1, 3)
+    found = blocks.gathered(flat, 4)
+    assert found.shape == (2, 4 * tiles, 12)
+    np.testing.assert_array_equal(found[1, -3].reshape(2, 2, 3), tokens[1, -1, :2, 2:])
+    np.testing.assert_array_equal(blocks.spread(found, 4), flat)
+    with pytest.raises(ValueError, match="whole tiles, 4 each, got 3"):
+        blocks.spread(found[:, :3], 4)
+
+
+def test_an_odd_tile_is_coded_token_by_token():
+    tokens = correlated(90, 8)
+    one = fitted(tokens, grid=3)
+    codes, scale = one.encode(tokens)
+    assert codes.shape == (90, 8)
+    np.testing.assert_allclose(one.decode(codes, scale), tokens, atol=float(scale.max()) * 3)
+
+
+def test_the_haar_bands_are_orthonormal():
+    for haar in blocks.HAAR.values():
+        np.testing.assert_allclose(haar @ haar.T, np.eye(len(haar)))
+
+
+def smooth(tiles: int, grid: int, width: int) -> np.ndarray:
+    """Tokens [n, d] of tiles whose neighbours are alike."""
+    coarse = RNG.normal(size=(tiles, grid // 2 + 1, grid // 2 + 1, width)) * np.geomspace(3, 0.3, width)
+    at = np.arange(grid) / 2
+    low, share = at.astype(int), (at % 1)[:, None]
+    for axis in (1, 2):
+        a, b = np.take(coarse, low, axis), np.take(coarse, low + 1, axis)
+        weight = share.reshape([-1 if index == axis else 1 for index in range(4)])
+        coarse = a * (1 - weight) + b * weight
+    return coarse.reshape(-1, width).astype(np.float32)
+
+
+def test_a_block_of_neighbours_is_kept_better_than_their_mean_or_each_alone_by_as_many_values():
+    tokens = smooth(200, 8, 16)
+    lost = lambda back: np.square(back - tokens).sum() / np.square(tokens - tokens.mean(0)).sum()  # noqa: E731
+    together, alone = fitted(tokens, grid=8, components=16), fitted(tokens, components=4)
+    means = blocks.gathered(tokens, 8).reshape(-1, 4, 16).mean(1, keepdims=True)
+    averaged = blocks.spread(np.broadcast_to(means, (len(means), 4, 16)).reshape(-1, 64), 8)
+    by_blocks = lost(together.decode(*together.encode(tokens)))
+    assert by_blocks < 0.6 * lost(averaged), "16 values of the mean alone"
+    assert by_blocks < 0.6 * lost(alone.decode(*alone.encode(tokens))), "4 values of every token"
+    assert by_blocks == pytest.approx(1 - together.kept, abs=0.02)

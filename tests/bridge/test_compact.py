@@ -1,4 +1,4 @@
-"""A compact store gives back the exact one's pooled tokens, says what was done, and notices damage."""
+"""A compact store gives back the exact one's tokens, says what was done, and notices damage."""
 
 import pathlib
 
@@ -16,8 +16,7 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def exact(tmp_path, manifest, arrays, altered_manifest) -> pathlib.Path:
-    """A finished store that also has a vector per prompt position; image tokens of two channels, which the few of its
-    training split span."""
+    """A finished store that also has a vector per prompt position; image tokens of two channels."""
     features = manifest.features | {"backbone_features": Feature((8,), "bfloat16", "token")}
     features |= {"image_tokens": Feature((2,), "bfloat16", "image")}
     made, rng = altered_manifest(features=features), np.random.default_rng(0)
@@ -37,34 +36,32 @@ def convert(exact, tmp_path):
     )
 
 
-def test_tokens_come_back_pooled_in_the_teachers_basis(exact, convert, tmp_path):
+def test_tokens_come_back_in_the_teachers_basis(exact, convert, tmp_path):
     assert convert() == 0
     one, other = store.open(exact), store.open(tmp_path / "compact")
     for record in range(5):
-        frames = one.record("image_tokens", record).astype(np.float32).reshape(-1, 4, 2)
-        found = other.record("image_tokens", record)
+        found, wanted = (each.record("image_tokens", record) for each in (other, one))
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, frames.mean(1), atol=0.02)
-        tokens, mask = one.record("backbone_features", record).astype(np.float32), one.record("image_mask", record)
+        np.testing.assert_allclose(found, wanted.astype(np.float32), atol=0.06)
         prompt = other.record("backbone_features", record)
-        np.testing.assert_allclose(prompt[: len(frames)], tokens[mask].reshape(-1, 4, 8).mean(1), atol=0.03)
-        np.testing.assert_allclose(prompt[len(frames) :], tokens[~mask], atol=0.03)
+        np.testing.assert_allclose(prompt, one.record("backbone_features", record).astype(np.float32), rtol=1e-3)
         np.testing.assert_allclose(
             other.record("vision_attention", record), one.record("vision_attention", record), rtol=1e-3
         )
         np.testing.assert_array_equal(other.record("cells", record), one.record("cells", record))
 
 
-def test_frames_of_a_split_are_found_on_the_pooled_axis(exact, convert, tmp_path):
+def test_frames_of_a_split_are_found_on_the_block_axis(exact, convert, tmp_path):
     assert convert() == 0
     other = store.open(tmp_path / "compact")
-    rows, starts = other.frames("validation", "pooled")
-    assert other.tokens("pooled") == 1
+    rows, starts = other.frames("validation", "block")
+    assert other.tokens("block") == 1
     read = other.read("image_tokens", starts, 1)
-    assert read.shape == (len(rows), 1, 2)
-    np.testing.assert_array_equal(read[:, 0], np.concatenate([other.record("image_tokens", r) for r in (2, 3)]))
+    assert read.shape == (len(rows), 4, 2)
+    whole = np.concatenate([other.record("image_tokens", r) for r in (2, 3)])
+    np.testing.assert_allclose(read.reshape(-1, 2), whole, atol=1e-6)
     assert other.read("image_tokens", starts, 1, stored=True).dtype == np.int8
-    with pytest.raises(StoreError, match=r"image_tokens are pooled and coded.*exact store"):
+    with pytest.raises(StoreError, match=r"image_tokens are coded here.*exact store"):
         other.exact("cells", "image_tokens")
 
 
@@ -76,8 +73,17 @@ def test_the_manifest_says_what_was_done(exact, convert, tmp_path):
     assert made.teacher == source.teacher
     assert said["features"]["vision_attention"] == {"dtype": "float16"}
     tokens = said["features"]["image_tokens"]
-    assert (tokens["dtype"], tokens["pool"], tokens["width"], tokens["components"]) == ("int8", [2, 2], 2, 2)
+    assert (tokens["dtype"], tokens["block"], tokens["width"]) == ("int8", [2, 2], 2)
+    assert tokens["components"] == 8
     assert "PHI-S" in tokens["transform"]
+
+
+def test_a_store_of_an_earlier_coding_is_refused(convert, tmp_path):
+    assert convert() == 0
+    path = tmp_path / "compact/manifest.json"
+    path.write_text(path.read_text().replace('"block": [', '"pool": ['))
+    with pytest.raises(StoreError, match="image_tokens is coded as an earlier version did: make the store again"):
+        store.open(tmp_path / "compact")
 
 
 def test_it_is_valid_and_damage_is_found(convert, tmp_path, monkeypatch, capsys):
@@ -107,7 +113,7 @@ def test_a_scale_of_zero_and_a_false_account_are_faults(convert, tmp_path, monke
     assert validate.main([str(tmp_path / "compact")]) == 1
     assert "image_tokens.scale: 1 scales are not above 0" in capsys.readouterr().out
     path = tmp_path / "compact/manifest.json"
-    path.write_text(path.read_text().replace('"components": 2', '"components": 1', 1))
+    path.write_text(path.read_text().replace('"components": 8', '"components": 1', 1))
     assert validate.main([str(tmp_path / "compact")]) == 1
     assert "is said to be ('int8', (1,)), but is not" in capsys.readouterr().out
 
@@ -153,7 +159,7 @@ def test_like_another_it_uses_that_ones_bases(exact, convert, tmp_path, capsys):
     assert not compaction.same(first, third)
     assert not compaction.same(first, store.open(exact).manifest)
     assert compact.main([str(exact), "--out", str(tmp_path / "x"), "--like", str(exact)]) == 2
-    assert "--like: does not code backbone_features, image_tokens" in capsys.readouterr().err
+    assert "--like: does not code image_tokens" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said(exact, convert, tmp_path, capsys):
@@ -173,7 +179,7 @@ def test_too_large_for_float16_is_refused(exact, manifest):
     arrays = {"vision_attention": np.full(source.rows(0)["image"], 1e6, np.float32)}
     choices = compaction.Choices(drop=("image_tokens", "backbone_features", "layer_convergence"))
     with pytest.raises(StoreError, match="vision_attention is not finite in float16"):
-        compaction.encode(source, arrays, 0, {}, choices)
+        compaction.encode(source, arrays, {}, choices)
 
 
 def test_one_of_several_that_create_a_file_at_once_wins(tmp_path):

@@ -1,4 +1,4 @@
-"""Training on a compact store: the same losses against pooled tokens, from codes that become tokens on the device."""
+"""Training on a compact store: the losses of the exact one, from codes that become tokens on the device."""
 
 import shutil
 
@@ -10,9 +10,8 @@ from flax import nnx
 
 from bridge import compact as conversion
 from bridge import store
-from student_jax import config as student_config
 from student_jax.student import Student
-from train import compact, config, losses, main, metrics, robot, sources, stages, state, vision
+from train import compact, config, losses, main, metrics, robot, sources, stages, state
 
 KEY = jax.random.key(0)
 
@@ -33,17 +32,6 @@ def opened(url, **launch):
     return sources.open_material(reader, stage, options, None), compact.understood(stage, reader), reader
 
 
-@pytest.mark.parametrize("tiles", [1, 3])
-def test_a_students_tokens_are_pooled_within_tiles(tiles):
-    target = student_config.Target(width=5, grid=4, columns=tiles)
-    tokens = np.random.default_rng(0).normal(size=(2, 3, tiles, 4, 4, 5)).astype(np.float32)
-    found = vision.pooled(jnp.asarray(tokens.reshape(2, 3, -1, 5)), jnp.zeros((2, 3, tiles * 4, 5)), target)
-    expected = tokens.reshape(2, 3, tiles, 2, 2, 2, 2, 5).mean((4, 6)).reshape(2, 3, tiles * 4, 5)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    same = jnp.asarray(tokens.reshape(2, 3, -1, 5))
-    assert vision.pooled(same, same, target) is same
-
-
 def test_codes_become_the_readers_tokens_on_the_device(packed):
     material, _, reader = opened(packed)
     at = np.array([3, 0])
@@ -53,7 +41,7 @@ def test_codes_become_the_readers_tokens_on_the_device(packed):
     found = compact.decoded(jax.tree.map(jnp.asarray, batch), reader.codings)
     assert "image_tokens.scale" not in found
     for name in ("image_tokens", "fused_tokens"):
-        expected = reader.take(name, reader.records("train")[at]).reshape(2, 2, 4, 8)
+        expected = reader.take(name, reader.records("train")[at]).reshape(2, 2, 16, 8)
         np.testing.assert_allclose(found[name], expected, atol=1e-5)
         np.testing.assert_allclose(material.sources.train.fetch(name, at), expected, atol=1e-6)
 
@@ -66,8 +54,8 @@ def test_memory_and_disk_give_the_same_codes(packed):
         np.testing.assert_array_equal(read.read(np.array([2, 2, 5]))[name], value, err_msg=name)
 
 
-def test_losses_are_those_against_the_exact_stores_pooled_tokens(robot_stored, packed):
-    """One student, one batch: from codes, and from the exact tokens averaged by hand."""
+def test_losses_are_those_against_the_exact_stores_tokens(robot_stored, packed):
+    """One student, one batch: from codes, and from the exact tokens."""
     (exact, plain, _), (material, stage, _) = opened(robot_stored), opened(packed)
     made = Student(material.settings, rngs=nnx.Rngs(0))
     graph, params, frozen = state.partition(made, lambda path: True)
@@ -75,8 +63,6 @@ def test_losses_are_those_against_the_exact_stores_pooled_tokens(robot_stored, p
     student = state.merge(graph, params, state.replace_leaves(frozen, statistics))
     at = np.arange(4)
     codes, batch = (jax.tree.map(jnp.asarray, each.sources.train.read(at)) for each in (material, exact))
-    for name in ("image_tokens", "fused_tokens"):
-        batch[name] = batch[name].astype(jnp.float32).reshape(4, 2, 2, 2, 2, 2, 8).mean((3, 5)).reshape(4, 2, 4, 8)
     (found, _), (expected, _) = (of.terms(student, given, KEY) for of, given in ((stage, codes), (plain, batch)))
     assert found.keys() == expected.keys()
     for name, term in expected.items():
@@ -96,7 +82,7 @@ def test_the_command_trains_on_it_and_refuses_a_mixture(robot_stored, packed, tm
 
 
 @pytest.mark.parametrize("component", ["vision", "language"])
-def test_components_are_scored_on_pooled_tokens(packed, component):
+def test_components_are_scored_on_every_token(packed, component):
     options = config.Config(stage="components", component=component, preset="tiny")
     reader = store.open(packed)
     stage = compact.understood(stages.select(options, "robot"), reader)
@@ -104,5 +90,5 @@ def test_components_are_scored_on_pooled_tokens(packed, component):
     student = Student(material.settings, rngs=nnx.Rngs(0))
     batch = jax.tree.map(jnp.asarray, material.sources.validation.read(np.arange(4)))
     sums = {name: np.asarray(value) for name, value in stage.measure(student, batch, KEY).items()}
-    assert sums["count"] == 4 * 2 * 4
+    assert sums["count"] == 4 * 2 * 16
     assert np.isfinite(stage.summarise([sums])[stage.metric])
