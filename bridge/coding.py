@@ -1,4 +1,4 @@
-"""Compact tokens: a block's leading principal components, rotated by PHI-S so that all vary alike, as int8 with a scale.
+"""Compact tokens: a block's leading principal components, rotated by PHI-S so that all vary alike, scaled to int8.
 
 y = basis (x - mean) in [k] of a block x in [side² d] (bridge/blocks.py); code = round(y / scale), scale = max |y| / 127
 of that block. The basis' rows are orthonormal, so that x is mean + basisᵀ (code * scale), and what is lost is the

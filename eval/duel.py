@@ -47,16 +47,14 @@ class Config:
     """Compare students, or artifacts of them, in the simulator on the same placements."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """NAME=FOLDER, an artifact of python -m eval.export or a run folder (its best checkpoint, averaged weights). The
-    first is what the others are compared with."""
+    """NAME=FOLDER, an artifact of python -m eval.export or a run folder (its best checkpoint, averaged weights);
+    NAME=ARTIFACT@0.5 decides on half of its full budget. The first is what the others are compared with."""
     out: pathlib.Path = pathlib.Path("runs/duel")
     """Folder for report.json and episodes.jsonl."""
     episodes: int = 50
     """Per task."""
     tasks: tuple[str, ...] = ()
     """Default: all."""
-    atp: float | None = None
-    """Budget of an artifact's decision; default: what all steps cost."""
     resume: bool = False
     """Go on with the episodes that --out holds; none of them is run again."""
     seed: int = 0
@@ -93,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 def duel(options: Config, command: str, farm: rollouts.Farm) -> report.Report:
     """Run the episodes that are missing and write the report."""
     jobs = placements(options)
-    players = [player(text, atp=options.atp) for text in options.policies]
+    players = [player(text) for text in options.policies]
     names = [one.contestant.name for one in players]
     if len(players) < 2 or len(set(names)) < len(names):
         raise runs.RunError(f"expected at least two NAME=FOLDER of different names, got {names}")
@@ -118,14 +116,17 @@ def placements(options: Config) -> list[simulator.Job]:
     return conditions.jobs(CONDITION, tasks, metaworld_tasks.split_seeds(SPLIT, options.episodes))
 
 
-def player(text: str, *, atp: float | None) -> Player:
-    """NAME=FOLDER as a policy; RunError where it is neither an artifact nor a run."""
+def player(text: str) -> Player:
+    """NAME=FOLDER[@SHARE] as a policy; RunError where it is neither an artifact nor a run."""
     name, _, rest = text.partition("=")
-    folder = pathlib.Path(rest)
-    if not contestants.NAME.fullmatch(name) or not rest:
+    place, _, share = rest.partition("@")
+    folder = pathlib.Path(place)
+    if not contestants.NAME.fullmatch(name) or not place:
         raise runs.RunError(f"{text!r}: expected NAME=FOLDER, as in int8=runs/artifact-int8 (a-z, 0-9, _, +)")
     if (folder / "meta.json").is_file():
-        return _exported(name, policy.load(folder), atp)
+        return _exported(name, policy.load(folder), _share(text, share))
+    if share:
+        raise runs.RunError(f"{text!r}: only an artifact decides on a share of its budget: export the run first")
     run = runs.load([folder])[0]
     acts = control.orchestrated if run.record.student.h_module else control.load
     actor = acts(run, rows=contestants.ROWS)
@@ -133,7 +134,19 @@ def player(text: str, *, atp: float | None) -> Player:
     return Player(contestant, run.record.teacher["provenance"], run.preset, export.parameters(run.student))
 
 
-def _exported(name: str, loaded: policy.Policy, atp: float | None) -> Player:
+def _share(text: str, share: str) -> float | None:
+    """Of the full budget; None where nothing is said."""
+    try:
+        found = float(share) if share else None
+    except ValueError:
+        found = -1.0
+    if found is not None and not 0 <= found <= 1:
+        raise runs.RunError(f"{text!r}: expected a share of the full budget from 0 to 1 after @, got {share!r}")
+    return found
+
+
+def _exported(name: str, loaded: policy.Policy, share: float | None) -> Player:
+    atp = None if share is None else share * loaded.meta["atp"]["full"]
     actor, meta = artifact_actor.ArtifactActor(loaded, atp=atp), loaded.meta
     contestant = rollouts.Contestant(name, actor, actor.digest)
     return Player(contestant, meta["teacher"]["provenance"], meta["preset"], meta["parameters"])

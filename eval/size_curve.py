@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 0 when the curve is written, 2 on bad input."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m eval.size_curve", description=__doc__.splitlines()[0])
-    parser.add_argument("reports", nargs="+", type=pathlib.Path, help="folders (or report.json) of eval.benchmark")
+    parser.add_argument(
+        "reports", nargs="+", type=pathlib.Path, help="folders (or report.json) of eval.benchmark, eval.duel"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/curve"), help="folder of the curve")
     options = parser.parse_args(argv)
     try:
@@ -92,10 +94,11 @@ def picture(rows: Sequence[report.Row]) -> bytes:
 
 
 def _metric(row: report.Row) -> str:
-    """The metric of a student's row over everything, "" for any other row."""
+    """The metric of a student's row over everything, "" for any other row. In a duel everybody is a student."""
     parts = row.id.split(".")
     whole = len(parts) == 3 or (len(parts) == 4 and parts[3] in SPLITS)
-    return parts[2] if whole and parts[1] == "student" and parts[2] in METRICS and row.value is not None else ""
+    students = parts[0] == "duel" or parts[1] == "student"
+    return parts[2] if whole and students and parts[2] in METRICS and row.value is not None else ""
 
 
 def _moved(row: report.Row, name: str, command: str) -> report.Row:

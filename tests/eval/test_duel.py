@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bridge.transform import EmbodimentError
-from eval import artifact_actor, duel, export_command, report, rollouts
+from eval import artifact_actor, duel, export_command, report, rollouts, runs
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -44,6 +44,23 @@ def test_an_artifact_against_the_run_that_it_came_from(make_acting, folder, fake
         for name in ("student", "int8")
     }
     assert sorted(placed["student"]) == sorted(placed["int8"])
+
+
+def test_an_artifact_decides_on_the_share_that_is_asked(folder):
+    whole, half = (duel.player(text).contestant for text in (f"whole={folder}", f"half={folder}@0.5"))
+    full = half.policy.policy.meta["atp"]["full"]
+    assert (whole.policy.atp, half.policy.atp) == (None, 0.5 * full)
+    assert whole.digest != half.digest
+
+
+def test_a_share_that_is_none_is_refused(make_acting, folder):
+    for text, words in (
+        (f"half={folder}@1.5", "from 0 to 1 after @"),
+        (f"half={folder}@much", "from 0 to 1 after @"),
+        (f"half={make_acting(0)}@0.5", "only an artifact decides on a share"),
+    ):
+        with pytest.raises(runs.RunError, match=words):
+            duel.player(text)
 
 
 def test_loses_are_counted_in_points():

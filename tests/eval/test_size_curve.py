@@ -45,6 +45,19 @@ def test_points_are_in_the_order_of_size_and_keep_their_interval():
     assert "python -m eval.benchmark" in small.note
 
 
+def test_a_duel_gives_a_point_for_each_of_its_students():
+    rows = []
+    for name, size, value in (("first", 10, 0.9), ("second", 20, 0.8)):
+        context = dataclasses.replace(CONTEXT, preset=name, active_parameters=size)
+        rows.append(report.Row(f"duel.{name}.success", value, "of episodes", context))
+        rows.append(report.Row(f"duel.{name}.difference", -10.0, "points", context))
+    found = size_curve.curve([report.Report(tuple(rows), {})], "x")
+    assert [(row.id, row.value) for row in found if "success" in row.id] == [
+        ("size.curve.success.first", 0.9),
+        ("size.curve.success.second", 0.8),
+    ]
+
+
 def test_the_command_writes_a_report_with_a_picture(tmp_path, capsys):
     folders = [
         write(tmp_path / name, made(name, size, success=0.5, r2=0.6))
