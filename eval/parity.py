@@ -72,21 +72,23 @@ class Parity:
         sign = "<=" if better == "lower" else ">="
         return f"{metric} of the worst output is {value:.6g}, but {self.dtype} is held to {sign} {bar:g}"
 
-    def rows(self, context: report.Context) -> list[report.Row]:
-        """`export.<variant>.<metric>`: the worst of all outputs against the variant's bar, then every output."""
+    def rows(self, context: report.Context, target: str = "") -> list[report.Row]:
+        """`export.<target>.<metric>`: the worst of all outputs against its type's bar, then every output. target:
+        default the type."""
+        target = target or self.dtype
         named = {"worst": self.worst(), **self.outputs}
-        rows = [row for name, one in named.items() for row in self._rows(name, one, context)]
+        rows = [row for name, one in named.items() for row in self._rows(target, name, one, context)]
         note = "decisions in which it took as many steps as the student, for the same reason"
-        agreed = report.Row(f"export.{self.dtype}.agreed", self.agreed, "share", context, n=self.decisions, note=note)
+        agreed = report.Row(f"export.{target}.agreed", self.agreed, "share", context, n=self.decisions, note=note)
         return [*rows, agreed]
 
-    def _rows(self, name: str, one: Difference, context: report.Context) -> list[report.Row]:
+    def _rows(self, target: str, name: str, one: Difference, context: report.Context) -> list[report.Row]:
         metric, bar, _ = BARS.get(self.dtype, ("", 0.0, ""))
         note = f"against the student computed in {self.against}; its values reach {one.largest:.3g}"
         rows = []
         for kind, value, better in (("max_abs", one.max_abs, "lower"), ("cosine", one.cosine, "higher")):
             bars = {"bar": bar} if name == "worst" and kind == metric else {}
-            row_id = f"export.{self.dtype}.{report.slug(name)}_{kind}"
+            row_id = f"export.{target}.{report.slug(name)}_{kind}"
             told, why = (value, note) if math.isfinite(value) else (None, f"NaN or infinite; {note}")
             rows.append(report.Row(row_id, told, "", context, n=self.decisions, better=better, note=why, **bars))
         return rows

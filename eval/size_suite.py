@@ -14,7 +14,20 @@ from flax import nnx
 from bridge import embodiment as embodiments
 from bridge.embodiment import Embodiment
 from bridge.transform import Transform
-from eval import artifact, export, origin, page, pictures, policy, report, runs, size_race, size_rows, timing
+from eval import (
+    artifact,
+    export,
+    origin,
+    page,
+    pictures,
+    policy,
+    report,
+    runs,
+    size_parity,
+    size_race,
+    size_rows,
+    timing,
+)
 from eval.options import Config
 from eval.size_race import Entry, module
 from eval.size_rows import Bench
@@ -60,6 +73,7 @@ def benchmark(options: Config, *, command: str) -> report.Report:
         "random", "none", bench.preset, bench.parameters, origin.device(), origin.commit(), command
     )
     rows = size_rows.Book(bench, found, context, seed=options.seed).rows()
+    rows += size_parity.rows(*subject(options.student), bench, options.lanes or LANES, context)
     result = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", result)
     lanes = {name: np.array(seconds) for name, seconds in found.seconds.items() if "@" not in name and seconds}
