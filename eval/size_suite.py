@@ -94,8 +94,7 @@ def prepare(options: Config, device: str) -> Bench:
     folders, metas = {}, {}
     for dtype in DTYPES:
         folders[dtype] = options.out / f"artifact_{dtype}"
-        kept = options.resume and _preset_of(folders[dtype]) == options.student
-        if not kept:
+        if not (options.resume and _is_of(folders[dtype], options.student)):
             export.write(folders[dtype], student, about, kit, dtype=dtype)
             _write_onnx(folders[dtype], student, kit, dtype)
         metas[dtype] = policy.read_meta(folders[dtype])
@@ -109,8 +108,10 @@ def subject(preset: str) -> tuple[Student, artifact.Kit]:
     return untrained(settings), artifact.Kit((1, 1, SIDE, SIDE, 3), body, lexicon.to_json(), features=False)
 
 
-def _preset_of(folder: pathlib.Path) -> str | None:
-    return policy.read_meta(folder)["preset"] if (folder / "meta.json").is_file() else None
+def _is_of(folder: pathlib.Path, preset: str) -> bool:
+    """Whether an artifact is there already; one of an earlier version does more than is timed now."""
+    meta = policy.read_meta(folder) if (folder / "meta.json").is_file() else {}
+    return meta.get("preset") == preset and meta.get("features") is False
 
 
 def _write_onnx(folder: pathlib.Path, student: Student, kit: artifact.Kit, dtype: Dtype) -> None:
