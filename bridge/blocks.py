@@ -25,11 +25,11 @@ def gathered(tokens: Any, grid: int) -> Any:
     return cut.swapaxes(-4, -3).reshape(*tokens.shape[:-2], -1, side(grid) ** 2 * tokens.shape[-1])
 
 
-def spread(gathered: Any, grid: int) -> Any:
+def spread(found: Any, grid: int) -> Any:
     """The tokens of `gathered`, in their order. ValueError where there is a part of a tile."""
     across = grid // side(grid)
-    if gathered.shape[-2] % across**2:
-        raise ValueError(f"expected blocks of whole tiles, {across**2} each, got {gathered.shape[-2]}")
-    width = gathered.shape[-1] // side(grid) ** 2
-    cut = gathered.reshape(*gathered.shape[:-2], -1, across, across, side(grid), side(grid), width)
-    return cut.swapaxes(-4, -3).reshape(*gathered.shape[:-2], -1, width)
+    if found.shape[-2] % across**2:
+        raise ValueError(f"expected blocks of whole tiles, {across**2} each, got {found.shape[-2]}")
+    width = found.shape[-1] // side(grid) ** 2
+    cut = found.reshape(*found.shape[:-2], -1, across, across, side(grid), side(grid), width)
+    return cut.swapaxes(-4, -3).reshape(*found.shape[:-2], -1, width)

@@ -1,8 +1,8 @@
 """Compact tokens: a block's leading principal components, rotated by PHI-S so that all vary alike, scaled to int8.
 
 y = basis (x - mean) in [k] of a block x in [side² d] (bridge/blocks.py); code = round(y / scale), scale = max |y| / 127
-of that block. The basis' rows are orthonormal, so that x is mean + basisᵀ (code * scale), and what is lost is the
-variance beyond the k components.
+of that block. The components are those of the blocks' Haar bands, each band's own. The basis' rows are orthonormal, so
+that x is mean + basisᵀ (code * scale), and what is lost is the variance beyond the k components, and the rounding.
 """
 
 from __future__ import annotations

@@ -72,6 +72,11 @@ def _fits(source: store.Manifest, codings: dict[str, Coding], choices: Choices) 
         raise StoreError(
             f"--like: codes {found} (feature: width), this store has {wanted}: give one of the same teacher"
         )
+    if found := {one.grid for one in codings.values()} - {source.teacher.grid}:
+        raise StoreError(
+            f"--like: codes tiles of {found.pop()} tokens a side, this store's have {source.teacher.grid}: give one of "
+            "the same teacher"
+        )
     if missing := wanted.keys() - codings.keys():
         raise StoreError(f"--like: does not code {', '.join(sorted(missing))}: leave them out with --drop")
 

@@ -23,11 +23,13 @@ AXIS = "block"
 """Of codes: a row for every block of image tokens."""
 EXACT = ("state", "demonstration", "objects", "pixels", "confidence")
 """Small numbers that stay as they are: the observation's own, the labels', and one that must not become 0."""
-DROPPED = ("path", "velocity")
+DROPPED = ("path", "velocity", "backbone_features", "adapted_features")
 """Features that no stage trains on and that are larger than all others together."""
 STATISTICS_TOKENS = 1 << 18
 """Image tokens behind the statistics: 32 blocks per channel of the 2,048-wide teacher."""
-TRANSFORM = "leading principal components of the training split's blocks, rotated by PHI-S (arXiv 2410.01680)"
+TRANSFORM = (
+    "leading principal components of the Haar bands of the training split's blocks, rotated by PHI-S (arXiv 2410.01680)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +58,9 @@ def wide(source: Manifest, choices: Choices) -> list[str]:
 
 
 def half(source: Manifest, choices: Choices) -> list[str]:
-    """The features that become float16."""
+    """The features of float32 that become float16."""
     coded = (*wide(source, choices), *choices.drop, *EXACT)
-    return [name for name, feature in source.features.items() if _floats(feature) and name not in coded]
+    return [name for name, feature in source.features.items() if feature.dtype == "float32" and name not in coded]
 
 
 def derive(source: Manifest, codings: Mapping[str, Coding], choices: Choices) -> Manifest:
@@ -131,7 +133,10 @@ def load(files: ts.KvStore, held: Manifest) -> dict[str, Coding]:
         if "coding" not in account:
             continue
         if "block" not in account:
-            raise StoreError(f"{files.url}: {name} is coded as an earlier version did: make the store again")
+            raise StoreError(
+                f"{files.url}: {name} is coded as an earlier version did; make the store again: python -m "
+                "bridge.compact EXACT --out COMPACT, or extract --profile compact"
+            )
         key = _key(name, account["coding"])
         content = shards.read(files, key)
         try:

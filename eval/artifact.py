@@ -55,7 +55,7 @@ class Kit:
     views: tuple[str, ...] = ()
     """Names of the cameras in the order of the video's view axis; of a robot those of its embodiment."""
     features: bool = True
-    """Whether a decision holds what the student says of the teacher's features, beside what it does."""
+    """Whether a decision holds what the student says of the teacher's features, beside what it does and why."""
 
     @property
     def cameras(self) -> list[str]:

@@ -79,7 +79,7 @@ def _outputs(meta: dict[str, Any]) -> str:
         ("`steps[module]`, `reason[module]`", "int32", "[b]", "refinement steps taken, and why it stopped"),
         ("`atp`", "float32", "[b]", "spent, never above the budget"),
     ]
-    if meta["features"]:
+    if meta.get("features", True):
         rows.append(("`features[name]`", "float32", "[b, ...]", "what it says of the teacher's features"))
     return _grid("Outputs", ("name", "type", "shape", "meaning"), rows)
 

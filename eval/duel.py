@@ -119,13 +119,12 @@ def placements(options: Config) -> list[simulator.Job]:
 def player(text: str) -> Player:
     """NAME=FOLDER[@SHARE] as a policy; RunError where it is neither an artifact nor a run."""
     name, _, rest = text.partition("=")
-    place, _, share = rest.partition("@")
-    folder = pathlib.Path(place)
-    if not contestants.NAME.fullmatch(name) or not place:
+    folder, share = _placed(text, rest)
+    if not contestants.NAME.fullmatch(name) or not rest:
         raise runs.RunError(f"{text!r}: expected NAME=FOLDER, as in int8=runs/artifact-int8 (a-z, 0-9, _, +)")
     if (folder / "meta.json").is_file():
-        return _exported(name, policy.load(folder), _share(text, share))
-    if share:
+        return _exported(name, policy.load(folder), share)
+    if share is not None and folder.is_dir():
         raise runs.RunError(f"{text!r}: only an artifact decides on a share of its budget: export the run first")
     run = runs.load([folder])[0]
     acts = control.orchestrated if run.record.student.h_module else control.load
@@ -134,15 +133,18 @@ def player(text: str) -> Player:
     return Player(contestant, run.record.teacher["provenance"], run.preset, export.parameters(run.student))
 
 
-def _share(text: str, share: str) -> float | None:
-    """Of the full budget; None where nothing is said."""
+def _placed(text: str, rest: str) -> tuple[pathlib.Path, float | None]:
+    """The folder, and the share of the full budget; None where nothing is said of it."""
+    if "@" not in rest or pathlib.Path(rest).is_dir():
+        return pathlib.Path(rest), None
+    place, _, said = rest.rpartition("@")
     try:
-        found = float(share) if share else None
+        share = float(said)
     except ValueError:
-        found = -1.0
-    if found is not None and not 0 <= found <= 1:
-        raise runs.RunError(f"{text!r}: expected a share of the full budget from 0 to 1 after @, got {share!r}")
-    return found
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise runs.RunError(f"{text!r}: expected a share of the full budget from 0 to 1 after @, got {said!r}")
+    return pathlib.Path(place), share
 
 
 def _exported(name: str, loaded: policy.Policy, share: float | None) -> Player:

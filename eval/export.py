@@ -17,13 +17,15 @@ import numpy as np
 from flax import nnx
 
 from bridge.embodiment import Embodiment
-from eval import artifact, scoring, units, variants
+from eval import artifact, live, scoring, units, variants
 from eval.artifact import About, Kit
 from eval.variants import Dtype, Weights
 from student_jax import irp
 from student_jax.student import Student, StudentOutput
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+OWN = ("saliency",)
+"""Features that explain the student's own decision: always told."""
 Given = dict[str, Any]  # arrays by name
 
 
@@ -59,6 +61,8 @@ def write(
     cannot be exported; artifact.FolderError where the folder holds something else.
     """
     artifact.check(folder)
+    if kit.body is None and not kit.features:
+        raise ExportError("a student that does not act says nothing without features: export it with them")
     made = prepare(student, kit, dtype)
     program = _program(made, given_shapes(made.student, kit), platforms)
     one = given_shapes(made.student, kit, batch=1)
@@ -68,14 +72,23 @@ def write(
 
 
 def prepare(student: Student, kit: Kit, dtype: Dtype | None = None) -> Exported:
-    """The student folded, in a type, as weights and a function of them."""
+    """The student folded, in a type, as weights and a function of them: those weights alone that it reads."""
     dtype = dtype or variants.own(student)
     if kit.body is not None:
         units.check(kit.body)
     folded = variants.computed(student, dtype).folded()
     weights, call = split(folded, kit.body, features=kit.features)
-    weights = variants.packed(weights, variants.kernels(folded), dtype)
-    return Exported(folded, weights, lambda weights, given: call(variants.unpacked(weights), given), dtype)
+    traced = jax.make_jaxpr(call)(weights, given_shapes(folded, kit, batch=1))
+    read = {name for name, used in zip(sorted(weights), live.used(traced.jaxpr), strict=False) if used}
+    rest = {name: leaf for name, leaf in weights.items() if name not in read}
+    kernels = tuple(name for name in variants.kernels(folded) if name in read)
+    weights = variants.packed({name: leaf for name, leaf in weights.items() if name in read}, kernels, dtype)
+
+    def asked(weights: Weights, given: Given) -> dict[str, Any]:
+        unread = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in rest.items()}
+        return call(variants.unpacked(weights) | unread, given)
+
+    return Exported(folded, weights, asked, dtype)
 
 
 def split(
@@ -86,7 +99,7 @@ def split(
     given, by name: `video` uint8 [b, t, v, h, w, 3], `atp` float32 [b], `trust` float32 [b, m], `seed` uint32 []; for
     language `tokens` int32 [b, l] and `token_mask` bool [b, l]; for actions `state` float32 [b, 1, d]. outputs: the
     fields of policy.Decision, `actions` float32 [b, h, a] joined over the parts. body: in whose physical units state
-    and actions are; None: in normalised ones. features: whether those of the teacher are computed for the caller.
+    and actions are; None: in normalised ones. features: whether what it says of the teacher's is there too.
     """
     graph, state = nnx.split(student)
     leaves, structure = jax.tree.flatten_with_path(nnx.to_pure_dict(state))
@@ -97,7 +110,9 @@ def split(
         model = nnx.merge(graph, jax.tree.unflatten(structure, [weights[name] for name in names]))
         said = model(inputs(given, body), given["atp"], given["trust"], jax.random.key(given["seed"]))
         found = _outputs(said, body)
-        return found if features else {name: value for name, value in found.items() if name != "features"}
+        if not features:
+            found["features"] = {name: value for name, value in found["features"].items() if name in OWN}
+        return found
 
     return weights, call
 

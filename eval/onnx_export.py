@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from eval import artifact, export, onnx_program, runtimes
+from eval import artifact, export, live, onnx_program, runtimes
 from eval.onnx_graph import IR, OPSET, Graph, OnnxError, known
 from eval.variants import Dtype
 from student_jax.student import Student
@@ -52,7 +52,7 @@ def model(weights: dict[str, np.ndarray], call: Callable, given: dict[str, Any])
     closed, shape = jax.make_jaxpr(call, return_shape=True)(weights, given)
     names = [f"{runtimes.OUTPUT}{_path(path)}" for path, _ in jax.tree.leaves_with_path(shape)]
     graph = Graph()
-    taken = iter(zip(onnx_program.used(closed.jaxpr), closed.jaxpr.invars, strict=True))
+    taken = iter(zip(live.used(closed.jaxpr), closed.jaxpr.invars, strict=True))
     leaves = []
     for path, leaf in jax.tree.leaves_with_path(weights):
         leaves.append(known(np.asarray(leaf)))

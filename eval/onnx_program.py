@@ -6,17 +6,11 @@ import numpy as np
 from jax.extend import core
 from onnx import helper
 
-from eval import onnx_primitives, onnx_shapes
+from eval import live, onnx_primitives, onnx_shapes
 from eval.onnx_graph import Graph, OnnxError, Tensor, known
 
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 """Parameters under which a primitive that only calls keeps what it calls."""
-
-
-def used(jaxpr: core.Jaxpr) -> list[bool]:
-    """Which inputs the outputs depend on."""
-    _, wanted = _live(jaxpr)
-    return [var in wanted for var in jaxpr.invars]
 
 
 def convert(graph: Graph, closed: core.ClosedJaxpr, inputs: list[Tensor]) -> list[Tensor]:
@@ -29,21 +23,9 @@ def convert(graph: Graph, closed: core.ClosedJaxpr, inputs: list[Tensor]) -> lis
     def read(atom: Any) -> Tensor:
         return known(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else values[atom]
 
-    for eqn in _live(jaxpr)[0]:
+    for eqn in live.live(jaxpr)[0]:
         values |= zip(eqn.outvars, _apply(graph, eqn, [read(atom) for atom in eqn.invars]), strict=True)
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _live(jaxpr: core.Jaxpr) -> tuple[list[Any], set[Any]]:
-    """The equations that the outputs depend on, and every variable those read: a key that nothing draws from is
-    dropped with what made it."""
-    wanted = {atom for atom in jaxpr.outvars if not isinstance(atom, core.Literal)}
-    kept = []
-    for eqn in reversed(jaxpr.eqns):
-        if wanted.intersection(eqn.outvars):
-            kept.append(eqn)
-            wanted.update(atom for atom in eqn.invars if not isinstance(atom, core.Literal))
-    return kept[::-1], wanted
 
 
 def _apply(graph: Graph, eqn: Any, inputs: list[Tensor]) -> list[Tensor]:

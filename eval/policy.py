@@ -51,8 +51,8 @@ class Decision:
     actions: dict[str, np.ndarray] | None = None
     """By part in the order of meta["actions"], float32 [b, horizon, d] in physical units; None: it does not act."""
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """By name, e.g. image_tokens float32 [b, frames, tokens, width] in the teacher's own basis; empty where the
-    artifact was exported without."""
+    """By name, e.g. image_tokens float32 [b, frames, tokens, width] in the teacher's own basis. An artifact that was
+    exported without them has only what explains its decisions: with an H-module saliency [b, frames, tokens]."""
 
 
 class Policy:

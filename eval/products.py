@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from jax.extend import core
 
+from eval import live
+
 
 @dataclasses.dataclass(frozen=True)
 class Product:
@@ -26,7 +28,8 @@ class Product:
 
 
 def products(closed: core.ClosedJaxpr) -> list[Product]:
-    """Every product of a `jax.make_jaxpr` result. A scan counts each turn; a while loop counts its body once."""
+    """Every product that the outputs of a `jax.make_jaxpr` result depend on. A scan counts each turn; a while loop
+    counts its body once."""
     return list(_walk(closed.jaxpr, 1))
 
 
@@ -45,7 +48,7 @@ def dominant(found: list[Product]) -> Product:
 
 
 def _walk(jaxpr: core.Jaxpr, count: int) -> Iterator[Product]:
-    for equation in jaxpr.eqns:
+    for equation in live.live(jaxpr)[0]:
         name = equation.primitive.name
         if name == "dot_general":
             yield _dot(equation, count)

@@ -61,7 +61,8 @@ def curve(reports: Sequence[report.Report], command: str) -> list[report.Row]:
             made = _moved(row, f"size.curve.{metric}.{report.slug(row.context.preset)}", command)
             if made.id in rows:
                 raise CurveError(
-                    f"{made.id} is in two reports: give one report per preset, of all its seeds (--run A --run B)"
+                    f"{made.id} is there twice, at last as {row.id}: give one student per preset (a duel of several "
+                    "types or budgets of one is no curve), and one report of all its seeds (--run A --run B)"
                 )
             rows[made.id] = made
     presets = _presets(list(rows.values()))

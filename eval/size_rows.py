@@ -39,8 +39,8 @@ class Bench:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for two heats to be of one race."""
-        weights = {dtype: meta["digest"] for dtype, meta in self.metas.items()}
-        return {"preset": self.preset, "teacher": self.teacher, "device": self.device, "weights": weights}
+        files = {dtype: meta["files"] for dtype, meta in self.metas.items()}
+        return {"preset": self.preset, "teacher": self.teacher, "device": self.device, "files": files}
 
 
 class Book:

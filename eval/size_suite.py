@@ -66,13 +66,21 @@ def benchmark(options: Config, *, command: str) -> report.Report:
         small = [*_students(options, bench), *_twins(options, bench)]
         race = {"plan": plan, "device": device, "out": options.out / "raw", "resume": options.resume}
         race["of"] = json.loads(
-            json.dumps({"bench": bench.identity(), "plan": dataclasses.asdict(plan), "device": device})
+            json.dumps(
+                {
+                    "bench": bench.identity(),
+                    "plan": dataclasses.asdict(plan),
+                    "device": device,
+                    "beside": [BATCHES, SHARES],
+                }
+            )
         )
         found = size_race.run(small, list(_teachers(options, bench)), **race, tick=tick)
     context = report.Context(
         "random", "none", bench.preset, bench.parameters, origin.device(), origin.commit(), command
     )
     rows = size_rows.Book(bench, found, context, seed=options.seed).rows()
+    report.write(options.out / "report.json", report.Report(tuple(rows), origin.versions()))  # whatever comes now
     rows += size_parity.rows(*subject(options.student), bench, options.lanes or LANES, context)
     result = report.Report(tuple(rows), origin.versions())
     report.write(options.out / "report.json", result)

@@ -50,7 +50,7 @@ class Options:
     """compact: blocks of 2 x 2 image tokens in --components values of int8, the teacher's numbers in float16; what
     python -m bridge.compact makes of an exact store."""
     components: int = Choices.components
-    """Compact: most values of a token."""
+    """Compact: most values of a block."""
     variance: float = Choices.variance
     """Compact: share of the training tokens' variance that is enough."""
     out: str | None = None

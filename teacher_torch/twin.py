@@ -78,7 +78,7 @@ def load(folder: pathlib.Path, dtype: torch.dtype, device: torch.device | str = 
     arrays = safetensors.torch.load_file(folder / "weights.safetensors")
     if any(array.dtype == torch.int8 for array in arrays.values()):
         raise TwinError(f"{folder} holds int8 weights: give the twin the float32 or bfloat16 artifact")
-    return Twin(meta["student"], arrays, dtype, features=meta.get("features", True)).to(device).eval(), meta
+    return Twin(meta["student"], arrays, dtype).to(device).eval(), meta
 
 
 def answer(clock: Clock, request: dict, *, default: str = "eager") -> dict:

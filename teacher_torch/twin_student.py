@@ -26,11 +26,12 @@ class Language(nn.Module):
             nn.ModuleList(layers.Block(each, config["heads"], dtype) for each in weights.each(name))
             for name in ("text_blocks", "blocks")
         )
-        self.image_norm, self.text_norm = (layers.RmsNorm(weights.within(f"{name}_norm")) for name in ("image", "text"))
+        self.image_norm = layers.RmsNorm(weights.within("image_norm"))
         self.frame = weights.value("frame")
         self.step_embedding, self.gate = weights.value("step_embedding"), weights.value("gate")
-        self.readout = Readout(weights.within("readout"), grid, target, dtype)
-        self.text = layers.Linear(weights.within("text"), dtype)
+        self.readout = Readout(weights.within("readout"), grid, target, dtype) if weights.has("readout") else None
+        self.text_norm = layers.RmsNorm(weights.within("text_norm")) if self.readout else None
+        self.text = layers.Linear(weights.within("text"), dtype) if self.readout else None
         parts = {name: weights.within(f"judge.{name}") for name in ("norm", "up", "out")}
         self.judge = layers.Judge(parts, weights.value("error_scale"), dtype)
 
@@ -52,6 +53,8 @@ class Language(nn.Module):
 
     def output(self, text: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """The teacher's adapted features at image positions, and their mean over the instruction's."""
+        if self.readout is None:
+            return {}
         mean = masked_mean(self.text_norm(text), mask)
         adapted = self.readout.token(self.readout.centres(image))
         return {"adapted_features": adapted.float(), "text_features": self.text(mean).float()}
@@ -107,14 +110,11 @@ class Control(nn.Module):
 
 
 class Twin(nn.Module):
-    """The student of an artifact. `config` is meta.json's "student"; weights as exported, folded."""
+    """The student of an artifact. `config` is meta.json's "student"; weights as exported, folded: where those of the
+    heads for the teacher's features were left out, it acts alone too."""
 
-    def __init__(
-        self, config: Mapping, arrays: Mapping[str, torch.Tensor], dtype: torch.dtype, *, features: bool = True
-    ):
-        """features: whether it says what the student says of the teacher's features, or acts alone."""
+    def __init__(self, config: Mapping, arrays: Mapping[str, torch.Tensor], dtype: torch.dtype):
         super().__init__()
-        self.features = features
         if found := [name for name in UNKNOWN if config.get(name)]:
             raise TwinError(f"this student has {', '.join(found)}; the twin is of students that see, read and act")
         weights, target = Weights(arrays), config["target"]
@@ -139,7 +139,7 @@ class Twin(nn.Module):
         bool [b, l]; state float32 [b, 1, d] and `actions` [b, h, a] in normalised units."""
         first, again = self.vision.start(video)
         (seen,), energy = refine((first,), lambda x, k: (self.vision.step(*x, again, k),), self.vision)
-        found = self._told(lambda: self.vision.output(seen)) | {"energy.vision": energy}
+        found = self.vision.output(seen) | {"energy.vision": energy}
         if self.language is None:
             return found
         length, shape = tokens.shape[1], seen.shape[:3]
@@ -151,16 +151,12 @@ class Twin(nn.Module):
         first = (self.language.start(seen, tokens, mask),)
         step = lambda x, k: (self.language.step(*x, whole, k),)  # noqa: E731
         (fused,), energy = refine(first, step, self.language, judged=image)
-        found |= self._told(lambda: self.language.output(fused[:, :length], image(fused), mask))
-        found |= {"energy.language": energy}
+        found |= self.language.output(fused[:, :length], image(fused), mask) | {"energy.language": energy}
         if self.control is None:
             return found
         first, known = self.control.start(fused, whole, state[:, 0])
         (actions, _), energy = refine(first, lambda x, k: self.control.step(x, known, k), self.control)
         return found | {"actions": actions, "energy.control": energy}
-
-    def _told(self, output: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        return output() if self.features else {}
 
 
 def refine(

@@ -28,8 +28,8 @@ class Vision(nn.Module):
         parts = {name: weights.within(f"error_{name}") for name in ("norm", "up", "out")}
         self.judge = layers.Judge(parts, weights.value("error_scale"), dtype)
         grid = config["canvas"] // config["patch"]
-        self.readout = Readout(weights.within("readout"), grid, target, dtype)
-        self.objects = Objects(weights.within("object_head"), grid) if config["objects"] else None
+        self.readout = Readout(weights.within("readout"), grid, target, dtype) if weights.has("readout") else None
+        self.objects = Objects(weights.within("object_head"), grid) if weights.has("object_head") else None
 
     def start(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """First tokens [b, f, p, d], and what every step sees again of the patches."""
@@ -51,6 +51,8 @@ class Vision(nn.Module):
 
     def output(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The teacher's image tokens and vision attention; with a head for them, objects."""
+        if self.readout is None:
+            return {}
         seen = self.readout.centres(x)
         found = {"image_tokens": self.readout.token(seen).float(), "vision_attention": self.readout.attended(seen)}
         return found | ({"objects": self.objects(x)} if self.objects else {})

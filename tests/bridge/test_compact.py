@@ -1,5 +1,6 @@
 """A compact store gives back the exact one's tokens, says what was done, and notices damage."""
 
+import dataclasses
 import pathlib
 
 import ml_dtypes
@@ -16,7 +17,8 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def exact(tmp_path, manifest, arrays, altered_manifest) -> pathlib.Path:
-    """A finished store that also has a vector per prompt position; image tokens of two channels."""
+    """A finished store that also has a vector per prompt position, which no stage reads; image tokens of two
+    channels."""
     features = manifest.features | {"backbone_features": Feature((8,), "bfloat16", "token")}
     features |= {"image_tokens": Feature((2,), "bfloat16", "image")}
     made, rng = altered_manifest(features=features), np.random.default_rng(0)
@@ -43,8 +45,6 @@ def test_tokens_come_back_in_the_teachers_basis(exact, convert, tmp_path):
         found, wanted = (each.record("image_tokens", record) for each in (other, one))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted.astype(np.float32), atol=0.06)
-        prompt = other.record("backbone_features", record)
-        np.testing.assert_allclose(prompt, one.record("backbone_features", record).astype(np.float32), rtol=1e-3)
         np.testing.assert_allclose(
             other.record("vision_attention", record), one.record("vision_attention", record), rtol=1e-3
         )
@@ -75,6 +75,8 @@ def test_the_manifest_says_what_was_done(exact, convert, tmp_path):
     tokens = said["features"]["image_tokens"]
     assert (tokens["dtype"], tokens["block"], tokens["width"]) == ("int8", [2, 2], 2)
     assert tokens["components"] == 8
+    assert said["dropped"] == ["backbone_features"]
+    assert "backbone_features" not in made.features
     assert "PHI-S" in tokens["transform"]
 
 
@@ -82,7 +84,7 @@ def test_a_store_of_an_earlier_coding_is_refused(convert, tmp_path):
     assert convert() == 0
     path = tmp_path / "compact/manifest.json"
     path.write_text(path.read_text().replace('"block": [', '"pool": ['))
-    with pytest.raises(StoreError, match="image_tokens is coded as an earlier version did: make the store again"):
+    with pytest.raises(StoreError, match="image_tokens is coded as an earlier version did; make the store again"):
         store.open(tmp_path / "compact")
 
 
@@ -160,6 +162,25 @@ def test_like_another_it_uses_that_ones_bases(exact, convert, tmp_path, capsys):
     assert not compaction.same(first, store.open(exact).manifest)
     assert compact.main([str(exact), "--out", str(tmp_path / "x"), "--like", str(exact)]) == 2
     assert "--like: does not code image_tokens" in capsys.readouterr().err
+
+
+def test_prompts_are_kept_as_they_are_where_they_are_asked_for(exact, convert, tmp_path):
+    assert convert("--drop") == 0
+    one, other = (store.open(place) for place in (exact, tmp_path / "compact"))
+    assert other.manifest.features["backbone_features"] == one.manifest.features["backbone_features"]
+    np.testing.assert_array_equal(other.record("backbone_features", 2), one.record("backbone_features", 2))
+
+
+def test_bases_of_other_tiles_are_refused(exact, convert, tmp_path, monkeypatch, capsys):
+    assert convert(out="first") == 0
+    load = compaction.load
+
+    def of_larger_tiles(files, held):
+        return {name: dataclasses.replace(one, grid=2 * one.grid) for name, one in load(files, held).items()}
+
+    monkeypatch.setattr(compaction, "load", of_larger_tiles)
+    assert convert("--like", str(tmp_path / "first"), out="second") == 2
+    assert "--like: codes tiles of 4 tokens a side, this store's have 2" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said(exact, convert, tmp_path, capsys):

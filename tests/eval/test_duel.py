@@ -1,6 +1,7 @@
 """The duel: artifacts and runs on the same placements, each against the first."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,10 +54,17 @@ def test_an_artifact_decides_on_the_share_that_is_asked(folder):
     assert whole.digest != half.digest
 
 
+def test_a_folder_may_have_the_sign_in_its_name(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "a@b")
+    assert duel.player(f"whole={place}").contestant.policy.atp is None
+    assert duel.player(f"half={place}@0.5").contestant.policy.atp > 0
+
+
 def test_a_share_that_is_none_is_refused(make_acting, folder):
     for text, words in (
         (f"half={folder}@1.5", "from 0 to 1 after @"),
         (f"half={folder}@much", "from 0 to 1 after @"),
+        (f"half={folder}@", "from 0 to 1 after @"),
         (f"half={make_acting(0)}@0.5", "only an artifact decides on a share"),
     ):
         with pytest.raises(runs.RunError, match=words):

@@ -177,6 +177,11 @@ def test_a_student_of_grids_is_refused(tmp_path):
     assert not (tmp_path / "it").exists()
 
 
+def test_a_student_that_would_say_nothing_is_refused(student, tmp_path):
+    with pytest.raises(export.ExportError, match="says nothing without features"):
+        export.write(tmp_path / "it", student, ABOUT, dataclasses.replace(KIT, features=False))
+
+
 def test_the_basis_is_folded_into_the_weights(folder, student):
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")
     assert "vision.basis" not in weights

@@ -70,7 +70,7 @@ def test_the_command_writes_a_report_with_a_picture(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("presets", "words"), [((("a", 10),), "two presets"), ((("a", 10), ("a", 10)), "one report per preset")]
+    ("presets", "words"), [((("a", 10),), "two presets"), ((("a", 10), ("a", 10)), "one student per preset")]
 )
 def test_what_is_no_curve_is_refused(tmp_path, capsys, presets, words):
     folders = [

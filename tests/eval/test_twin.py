@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from eval import artifact, clock, export, policy, size_race, size_suite
 from eval.options import Config
@@ -74,16 +75,34 @@ def test_both_act_alone_where_the_artifact_does(bench, tmp_path):
             assert set(got) == {"actions", "energy.vision", "energy.language", "energy.control"}
 
 
-def test_a_share_of_the_budget_is_timed_and_told_in_steps(bench):
+def test_heads_that_nobody_reads_are_neither_shipped_nor_counted(bench, telling):
+    alone, whole = (
+        safetensors.numpy.load_file(one / "weights.safetensors") for one in (bench[1].folders["float32"], telling)
+    )
+    assert not [name for name in alone if ".readout." in name]
+    assert {name for name in whole if ".readout." in name}
+    lean, full = bench[1].metas["float32"], policy.read_meta(telling)
+    assert lean["parameters"] == sum(array.size for array in alone.values()) < full["parameters"]
+    assert full["matrix"]["n"] == size_suite.TEACHER_WIDTH, "the head is a tiny student's largest product"
+    assert lean["matrix"]["n"] != size_suite.TEACHER_WIDTH
+
+
+def test_what_is_timed_is_what_was_asked():
+    calls = []
+    request = {"do": "run", "output": "actions", "warm": 1, "repeats": 2, "batch": 3, "share": 0.5}
+    reply = clock.answer(request, lambda batch, share: calls.append((batch, share)))
+    assert len(reply["seconds"]) == 2
+    assert calls == [(3, 0.5)] * 3
+
+
+def test_a_share_of_the_budget_is_told_in_steps(bench):
     options, made = bench
     meta = made.metas["float32"]
     command = size_race.module(
         "eval.clock", made.folders["float32"], "--observation", options.out / "raw/observation.npz"
     )
-    run = {"do": "run", "output": "actions", "warm": 0, "repeats": 2, "share": 0.5}
-    ready, result, half, none = ask(command, run, {"do": "steps", "share": 0.5}, {"do": "steps", "share": 0.0})
+    ready, half, none = ask(command, {"do": "steps", "share": 0.5}, {"do": "steps", "share": 0.0})
     assert ready["steps"] == meta["atp"]["max_steps"]
-    assert len(result["seconds"]) == 2
     assert 0 < sum(half["steps"].values()) < sum(ready["steps"].values())
     assert not any(none["steps"].values())
 
@@ -116,4 +135,5 @@ def test_the_whole_suite_at_tiny_size(bench, tmp_path):
         assert rows[f"size.{lane}.p99"]["value"] > 0
     assert rows["size.student_xla_float32.throughput_b16"]["value"] > 0
     assert rows["size.teacher_bfloat16.flops"]["value"] > 0
-    assert all(row["needs"] for row in rows.values() if row["bar"] is not None)
+    assert all(row["needs"] for name, row in rows.items() if row["bar"] is not None and name.startswith("size."))
+    assert rows["export.xla_float32.worst_max_abs"]["value"] <= 1e-5
