@@ -7,7 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bridge import coding, commits, compact, compaction, shards, store, summary, validate
+from bridge import coding, commits, compact, compact_error, compaction, shards, store, summary, validate
+from bridge import manifest as manifests
+from bridge.compaction import Choices
 from bridge.manifest import Feature, StoreError
 
 
@@ -208,3 +210,18 @@ def test_one_of_several_that_create_a_file_at_once_wins(tmp_path):
     assert shards.create(files, "manifest.json", b"first") == b"first"
     assert shards.create(files, "manifest.json", b"second") == b"first"
     assert files_of(tmp_path) == {"manifest.json": b"first"}
+
+
+def test_a_tile_of_the_real_teachers_sizes_stays_below_100_kb(altered_manifest):
+    """With every feature that is extracted of ARC by default; 300 prompt positions."""
+    tokens = {name: Feature((2048,), "bfloat16", axis) for name, axis in
+              (("image_tokens", "image"), ("backbone_features", "token"))}  # fmt: skip
+    made = altered_manifest()
+    teacher = dataclasses.replace(made.teacher, grid=16, width=2048)
+    counts = {"record": [1] * 5, "frame": [1] * 5, "image": [256] * 5, "token": [300] * 5}
+    given = {"records": made.records, "extraction": {}, "group_records": 2}
+    source = manifests.make("arc", teacher, features=made.features | tokens, counts=counts, **given)
+    values = np.zeros((513, 4 * 2048), np.float32)
+    held = compaction.derive(source, {"image_tokens": coding.Coding(values[0], values[1:], 1.0, 16)}, Choices())
+    sizes = compact_error.record_bytes(held)
+    assert sum(size for name, size in sizes.items() if name not in compact_error.OBSERVED) < 100_000
