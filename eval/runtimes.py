@@ -34,7 +34,7 @@ def start(runtime: str, folder: pathlib.Path, meta: dict[str, Any]) -> Run:
 def best(meta: dict[str, Any]) -> str:
     """OpenVINO on a CPU for a large student, where it is installed and the folder has its model; else XLA.
 
-    Measured (eval/RESULTS.md): OpenVINO takes 0.65 of XLA's time at 28.5 M values, but twice its time at 0.87 M.
+    Measured (eval/RESULTS.md): OpenVINO takes 0.57 of XLA's time at 26.1 M values, but twice its time at 0.87 M.
     """
     accelerated = any(next(pathlib.Path("/dev").glob(name), None) for name in ACCELERATORS)
     there = MODEL in meta["files"] and importlib.util.find_spec("openvino") is not None
